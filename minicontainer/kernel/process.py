@@ -1,0 +1,327 @@
+"""Processes: born by clone3, watched by a pidfd, ended with a code that tells how.
+
+The chapter's questions: how does a parent learn that the program never started, how does it
+learn how the program ended, and how does a signal reach it? The answers here serve every later
+chapter; only the namespaces asked for at birth (`namespaces`) change.
+"""
+
+from __future__ import annotations
+
+import _signal
+import ctypes
+import os
+import sys
+from errno import ENOSYS
+
+from .. import jsonio
+from ..errors import EngineError
+from . import flags, syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+CHAPTER = 1
+
+_EVERY_SIGNAL = _signal.valid_signals()
+_CATCHABLE = _EVERY_SIGNAL - {_signal.SIGKILL, _signal.SIGSTOP}
+
+# PyDLL keeps Python's global lock across the call. With CDLL the child would be born without the
+# lock, and hang at its first instruction as soon as another thread had it (measured: 6 of 8).
+_clone3 = syscalls.Call(
+    "clone3",
+    syscalls.STRUCT,
+    syscalls.SIZE,
+    number=flags.NR_clone3,
+    library=ctypes.PyDLL(None, use_errno=True),
+)
+
+
+class Process:
+    """A child process.
+
+    pid: its number in the caller's PID namespace; pidfd: a descriptor that means this process
+    and no later one with the same number.
+    """
+
+    __slots__ = ("pid", "pidfd", "_report")
+
+    def __init__(self, pid: int, pidfd: int, report: int) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self._report = report
+
+    def wait_exec(self, program: str = "the program") -> None:
+        """Wait until the child has become its program; raise what stopped it.
+
+        The child's end of the pipe is closed by execve(2) itself, so end of file means success.
+        program: its name, for the message when only an errno comes (see `stubs`).
+        """
+        chunks = []
+        while chunk := os.read(self._report, 65536):
+            chunks.append(chunk)
+        report = b"".join(chunks)
+        if not report:
+            return
+        self.wait()
+        if len(report) == 4:
+            raise exec_error(program, int.from_bytes(report, "little"))
+        told = jsonio.loads(report)
+        error = EngineError(told["message"], hint=told["hint"], exit_code=told["exit_code"])
+        error.add_note(told["trace"])
+        raise error
+
+    def wait(self) -> int:
+        """Wait for the end; the exit code, or 128 + n when signal n killed it (waitid(2))."""
+        ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        assert ended is not None
+        return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
+
+    def signal(self, number: int) -> None:
+        """Send a signal; nothing happens when the process is gone (pidfd_send_signal(2))."""
+        try:
+            _signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            return
+
+    def close(self) -> None:
+        """Close our descriptors; the process goes on."""
+        for descriptor in (self.pidfd, self._report):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.pidfd = self._report = -1
+
+
+def spawn(
+    child: Callable[[], None],
+    namespaces: int = 0,
+    cgroup: int | None = None,
+    *,
+    fork: bool = False,
+) -> Process:
+    """Start a process that runs `child`, born into new namespaces (and into a cgroup).
+
+    child: runs in the new process and should end in execve; what it raises is reported to
+    `wait_exec`, and the process ends with 125 (fail closed). namespaces: CLONE_NEW… flags.
+    cgroup: descriptor of a cgroup v2 directory (CLONE_INTO_CGROUP). fork: use fork(2) and
+    unshare(2) as on kernels without clone3.
+
+    Raises EngineError when other threads run: after a clone only the calling thread exists, and
+    a lock that another one held would stay locked for ever.
+    """
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise EngineError(
+            "cannot start a process by clone3 while other threads run",
+            hint="start containers before threads, or let the engine use its supervisor process",
+        )
+    report_read, report_write = os.pipe2(os.O_CLOEXEC)
+    # A signal between birth and the child's own settings would run our handlers in the child.
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _EVERY_SIGNAL)
+    try:
+        try:
+            birth = _fork_and_unshare if fork else _clone
+            pid, pidfd = birth(namespaces, cgroup, report_write)
+        except syscalls.SyscallError as error:
+            if error.errno != ENOSYS or fork:
+                raise
+            pid, pidfd = _fork_and_unshare(namespaces, cgroup, report_write)
+        if pid == 0:
+            _live(child, report_write, mask)
+    except BaseException:
+        os.close(report_read)
+        raise
+    finally:
+        os.close(report_write)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+    process = Process(pid, pidfd, report_read)
+    if pid < 0:
+        process.wait_exec()
+    return process
+
+
+def _clone(namespaces: int, cgroup: int | None, report: int) -> tuple[int, int]:
+    """clone3(2): (pid, pidfd) in the parent, (0, -1) in the child."""
+    how = namespaces | flags.CLONE_PIDFD
+    pidfd = ctypes.c_int(-1)
+    if cgroup is not None:
+        how |= flags.CLONE_INTO_CGROUP
+    packed = syscalls.Packed.of(
+        "11Q",
+        lambda: f"{{flags={flags.decode('CLONE_', how)}, exit_signal=SIGCHLD}}",
+        how,
+        ctypes.addressof(pidfd),
+        0,
+        0,
+        _signal.SIGCHLD,
+        0,
+        0,
+        0,
+        0,
+        0,
+        cgroup or 0,
+    )
+    arguments = (packed, len(packed))
+    # What os.fork() does around fork(2): the interpreter's own locks and at-fork functions.
+    ctypes.pythonapi.PyOS_BeforeFork()
+    started = syscalls.time.perf_counter()
+    pid = _clone3.function(*arguments)
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0, -1
+    number = ctypes.get_errno()
+    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise _clone3.failed(number, arguments)
+    if syscalls.trace is not None:
+        syscalls.trace(_clone3.render(arguments), str(pid), started)
+    return pid, pidfd.value
+
+
+def _fork_and_unshare(namespaces: int, cgroup: int | None, report: int) -> tuple[int, int]:
+    """The same by fork(2) and unshare(2), for kernels and sandboxes without clone3.
+
+    unshare puts the caller's *children* into a new PID namespace, never the caller. So one
+    process forks, unshares and forks again; we are made subreaper for that moment, so that the
+    grandchild becomes our child when the one between ends.
+    """
+    if cgroup is not None:
+        raise EngineError("starting inside a cgroup needs clone3 (Linux 5.7 or newer)")
+    told_read, told_write = os.pipe2(os.O_CLOEXEC)
+    syscalls.prctl(flags.PR_SET_CHILD_SUBREAPER, 1)
+    try:
+        between = os.fork()
+        if between == 0:
+            try:
+                syscalls.unshare(namespaces)
+                pid = os.fork()
+                if pid == 0:
+                    return 0, -1
+                os.write(told_write, pid.to_bytes(4, "little"))
+            except OSError as error:
+                _tell(report, error)
+            os._exit(0)
+        os.close(told_write)
+        told_write = -1
+        os.waitpid(between, 0)
+        told = os.read(told_read, 4)
+        if not told:
+            return -1, -1
+        pid = int.from_bytes(told, "little")
+        return pid, os.pidfd_open(pid)
+    finally:
+        syscalls.prctl(flags.PR_SET_CHILD_SUBREAPER, 0)
+        os.close(told_read)
+        if told_write >= 0:
+            os.close(told_write)
+
+
+def _live(child: Callable[[], None], report: int, mask: set[int]) -> None:
+    """The child's whole life; never returns, whatever happens."""
+    code = 125
+    # An import after the change of root would run the *image's* Python files as root of the host.
+    sys.meta_path.clear()
+    try:
+        reset_signals(mask)
+        child()
+        code = 0
+    except BaseException as error:
+        _tell(report, error)
+    finally:
+        os._exit(code)
+
+
+def _tell(report: int, error: BaseException) -> None:
+    """Send the child's one error up the pipe, as JSON, with its trace already in words."""
+    steps = []
+    frame = error.__traceback__
+    while frame is not None:
+        code = frame.tb_frame.f_code
+        steps.append(f"  {code.co_filename}:{frame.tb_lineno} in {code.co_name}")
+        frame = frame.tb_next
+    told = {
+        "message": str(error) or type(error).__name__,
+        "hint": getattr(error, "hint", None),
+        "exit_code": getattr(error, "exit_code", 125),
+        "trace": "\n".join(["in the container's first process:", *steps]),
+    }
+    os.write(report, jsonio.dumps(told).encode())
+
+
+def reset_signals(mask: set[int] | None = None) -> None:
+    """Give every signal its default action and restore the mask: ignored signals would survive
+    the exec, and Python ignores SIGPIPE (signal(7), "Execution of ... execve")."""
+    for number in _CATCHABLE:
+        _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, mask or set())
+
+
+def find_program(name: str, path: str) -> str:
+    """The file that a command name means: itself when it has a slash, else the first match in
+    the directories of `path` (a PATH value). Raises EngineError, exit code 126 or 127.
+    """
+    if not name:
+        raise EngineError('exec "": an empty command', exit_code=127)
+    if "/" in name:
+        return name
+    denied = False
+    for directory in path.split(":"):
+        candidate = f"{directory or '.'}/{name}"
+        if os.path.isfile(candidate):
+            if os.access(candidate, os.X_OK):
+                return candidate
+            denied = True
+    if denied:
+        raise EngineError(f'exec "{name}": found in PATH but not executable', exit_code=126)
+    raise EngineError(
+        f'exec "{name}": not found in PATH ({path or "which is empty"})', exit_code=127
+    )
+
+
+def execute(arguments: Sequence[str], environment: dict[str, str]) -> None:
+    """Become the program arguments[0] (execve(2)); returns only by EngineError (126 or 127)."""
+    path = find_program(arguments[0], environment.get("PATH", ""))
+    try:
+        syscalls.through("execve", os.execve, path, list(arguments), environment)
+    except OSError as error:
+        raise exec_error(path, error.errno or 0) from None
+
+
+def exec_error(program: str, number: int) -> EngineError:
+    """What a failed execve(2) means, with docker's exit code: 127 not there, 126 otherwise."""
+    hint = syscalls.HINTS.get(("execve", number))
+    message = f'exec "{program}": {os.strerror(number).lower()}'
+    if os.strerror(number).startswith("Exec format"):
+        hint = "a program for another machine, or a script without #! on its first line"
+    missing = number in (2, 20)  # ENOENT, ENOTDIR
+    return EngineError(message, hint=hint, exit_code=127 if missing else 126)
+
+
+def start_time(pid: int) -> int:
+    """When the process started, in clock ticks since boot: with the pid, it names one process
+    for ever (/proc/PID/stat, field 22; proc(5)). ProcessLookupError when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except FileNotFoundError:
+        raise ProcessLookupError(f"no process {pid}") from None
+    # The name in brackets may hold blanks and brackets: count from the last one.
+    return int(text[text.rindex(b")") + 2 :].split()[19])
+
+
+def run(child: Callable[[], None], namespaces: int = 0) -> int:
+    """Spawn, pass the terminal's and the user's signals on, wait: the parent half of a stage.
+
+    Returns the exit code; an error before exec is printed, as the engine would, and gives its
+    code.
+    """
+    process = spawn(child, namespaces)
+    for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):
+        _signal.signal(number, lambda number, _: process.signal(number))
+    try:
+        process.wait_exec()
+        return process.wait()
+    except EngineError as error:
+        print(error.render(), file=sys.stderr)
+        return error.exit_code
+    finally:
+        process.close()
