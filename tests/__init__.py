@@ -1,0 +1,1 @@
+"""The engine's tests, in the same folders as the engine."""

@@ -1,0 +1,171 @@
+"""What the host has, so that a test can be held to leaving it as it was (after xv6's usertests).
+
+A snapshot costs well under a millisecond: names and links are listed, nothing is walked.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import select
+import time
+
+PR_SET_TIMERSLACK = 29
+
+# How long a process that is already on its way out may take to be gone, in seconds.
+GRACE = 3.0
+
+
+def _tag_descendants() -> int:
+    """Mark this process and all that it will start, orphans included, and return the mark.
+
+    The timer slack is inherited over fork and execve (prctl(2), PR_SET_TIMERSLACK), cannot be
+    lost by clearing the environment, and a few nanoseconds more or less change nothing. So
+    processes that others start on this machine at the same time are not ours.
+    """
+    slack = random.randint(50_001, 59_999)
+    ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, ctypes.c_ulong(slack), 0, 0, 0)
+    return slack
+
+
+TAG = _tag_descendants()
+
+
+def _names(directory: str) -> set[str]:
+    try:
+        return set(os.listdir(directory))
+    except OSError:
+        return set()
+
+
+def _mounts() -> dict[str, str]:
+    with open("/proc/self/mountinfo") as table:
+        lines = table.read().splitlines()
+    # mount id -> where and what: "36 35 98:0 /root /mnt rw,relatime … - ext4 /dev/sda …"
+    return {line.split(" ", 1)[0]: line for line in lines}
+
+
+def _cgroup_roots() -> list[str]:
+    with open("/proc/self/mountinfo") as table:
+        fields = [line.split() for line in table]
+    return [field[4] for field in fields if field[field.index("-") + 1] in ("cgroup", "cgroup2")]
+
+
+CGROUP_ROOTS = _cgroup_roots()
+
+
+def _cgroups() -> set[str]:
+    found = set()
+    for root in CGROUP_ROOTS:
+        for name in _names(root):
+            if name.startswith("minicontainer"):
+                found.add(f"{root}/{name}")
+                found.update(
+                    f"{root}/{name}/{below}"
+                    for below in _names(f"{root}/{name}")
+                    if os.path.isdir(f"{root}/{name}/{below}")
+                )
+    return found
+
+
+def _files() -> set[str]:
+    found = {f"/tmp/{name}" for name in _names("/tmp") if "minicontainer" in name}
+    for root in ("/var/lib/minicontainer", "/run/minicontainer"):
+        for below in ("", "/containers", "/names", "/tmp"):
+            found.update(f"{root}{below}/{name}" for name in _names(root + below))
+    found.update(f"/run/netns/{name}" for name in _names("/run/netns"))
+    return found
+
+
+def _descriptors() -> dict[str, str]:
+    found = {}
+    for name in _names("/proc/self/fd"):
+        try:
+            found[name] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue  # the descriptor of the listing itself
+    return found
+
+
+def processes() -> set[str]:
+    """The pids of all processes on the machine."""
+    return {name for name in _names("/proc") if name.isdecimal()}
+
+
+def _is_ours(pid: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/timerslack_ns") as file:
+            return int(file.read()) == TAG
+    except OSError:
+        return False
+
+
+def _gone(pid: str, deadline: float) -> bool:
+    """Wait until the process is gone; a zombie of ours that nobody waits for never is."""
+    try:
+        descriptor = os.pidfd_open(int(pid))
+    except ProcessLookupError:
+        return True
+    try:
+        if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            return False
+    finally:
+        os.close(descriptor)
+    with open(f"/proc/{os.getpid()}/task/{os.getpid()}/children") as children:
+        return pid not in children.read().split()
+
+
+def _describe(pid: str) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            command = file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+        with open(f"/proc/{pid}/stat") as file:
+            name, state = file.read().partition(" (")[2].rpartition(") ")[::2]
+    except OSError:
+        return pid
+    return f"{pid} {command or name} (state {state[:1]})"
+
+
+class Snapshot:
+    """The host at one moment."""
+
+    def __init__(self, temporary: str | None = None) -> None:
+        self.temporary = temporary
+        self.mounts = _mounts()
+        self.links = _names("/sys/class/net")
+        self.cgroups = _cgroups()
+        self.files = _files()
+        self.temporaries = _names(temporary) if temporary else set()
+        self.processes = processes()
+        self.descriptors = _descriptors()
+
+    def leaks(self) -> list[str]:
+        """What is there now and was not there then; one line each. Empty when all is well."""
+        now = Snapshot(self.temporary)
+        new_processes = [p for p in now.processes - self.processes if _is_ours(p)]
+        deadline = time.monotonic() + GRACE
+        stayed = [_describe(p) for p in new_processes if not _gone(p, deadline)]
+        if new_processes and not stayed:
+            now = Snapshot(self.temporary)  # what the last of them held goes with them
+        found = [f"process left: {text}" for text in stayed]
+        found += [
+            f"mount left: {line}" for key, line in now.mounts.items() if key not in self.mounts
+        ]
+        found += [
+            f"mount lost: {line}" for key, line in self.mounts.items() if key not in now.mounts
+        ]
+        found += [f"network link left: {name}" for name in sorted(now.links - self.links)]
+        found += [f"network link lost: {name}" for name in sorted(self.links - now.links)]
+        found += [f"cgroup left: {path}" for path in sorted(now.cgroups - self.cgroups)]
+        found += [f"file left: {path}" for path in sorted(now.files - self.files)]
+        found += [
+            f"file left: {self.temporary}/{name}"
+            for name in sorted(now.temporaries - self.temporaries)
+        ]
+        found += [
+            f"descriptor left open: {key} -> {target}"
+            for key, target in now.descriptors.items()
+            if self.descriptors.get(key) != target and not target.startswith("/proc/")
+        ]
+        return found

@@ -1,0 +1,88 @@
+"""The features that a machine may lack, each with a probe and the sentence of its skip.
+
+A test says `@pytest.mark.needs("cgroup-v2")`. Where the feature is missing the test is skipped,
+with the sentence; on CI this is the only skip that is not a failure (tests/support/plugin.py).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+
+
+def _has_filesystem(name: str) -> bool:
+    with open("/proc/filesystems") as table:
+        return any(line.split()[-1] == name for line in table)
+
+
+def _cgroup_v2_controllers() -> set[str]:
+    for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+        try:
+            with open(f"{root}/cgroup.controllers") as file:
+                return set(file.read().split())
+        except OSError:
+            continue
+    return set()
+
+
+def _may_unshare_user() -> bool:
+    return not subprocess.run(
+        ["unshare", "--user", "--map-root-user", "true"], capture_output=True, check=False
+    ).returncode
+
+
+def _capability(number: int) -> bool:
+    with open("/proc/self/status") as status:
+        mask = next(line for line in status if line.startswith("CapBnd"))
+    return bool(int(mask.split()[1], 16) >> number & 1)
+
+
+def _kernel(*version: int) -> bool:
+    numbers = platform.release().split("-")[0].split(".")
+    return tuple(int(n) for n in numbers[:2]) >= version
+
+
+# name: (probe, what is missing when it says no)
+FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
+    "overlay": (lambda: _has_filesystem("overlay"), "the kernel's overlay file system"),
+    "new-mount-api": (lambda: _kernel(5, 2), "fsopen(2) and its kin (Linux 5.2)"),
+    "overlay-lowerdir-append": (lambda: _kernel(6, 5), "overlay's lowerdir+ (Linux 6.5)"),
+    "cgroup-v2": (
+        lambda: {"memory", "pids", "cpu"} <= _cgroup_v2_controllers(),
+        "a cgroup v2 tree with the memory, pids and cpu controllers",
+    ),
+    "cgroup-v1": (
+        lambda: os.path.isdir("/sys/fs/cgroup/memory"),
+        "a cgroup v1 hierarchy with the memory controller",
+    ),
+    "user-namespaces": (_may_unshare_user, "the permission to make user namespaces"),
+    "sys-resource": (lambda: _capability(24), "CAP_SYS_RESOURCE in the bounding set"),
+    "kvm": (lambda: os.path.exists("/dev/kvm"), "/dev/kvm"),
+    "zstd": (
+        lambda: sys.version_info >= (3, 14) or _importable("zstandard"),
+        "a zstd decoder (Python 3.14, or the zstd extra)",
+    ),
+    "x86-64": (lambda: platform.machine() == "x86_64", "an x86-64 processor"),
+    "arm64": (lambda: platform.machine() == "aarch64", "an arm64 processor"),
+    "chromium": (
+        lambda: any(os.path.exists(p) for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser")),
+        "a chromium that is no snap",
+    ),
+}
+
+
+def _importable(module: str) -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec(module) is not None
+
+
+@functools.cache
+def missing(feature: str) -> str | None:
+    """The sentence of what is missing, or None where the machine has the feature."""
+    probe, sentence = FEATURES[feature]
+    return None if probe() else sentence

@@ -1,0 +1,133 @@
+"""The leak check finds each kind of thing that a container could leave behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support import leaks
+
+
+@pytest.fixture
+def cleanup() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def leave_process(cleanup: ExitStack) -> None:
+    process = subprocess.Popen(["sleep", "1000"])
+    cleanup.callback(process.wait)
+    cleanup.callback(process.kill)
+
+
+def leave_orphan(cleanup: ExitStack) -> None:
+    """A grandchild whose parent is gone, with an empty environment, in a session of its own."""
+    answer = subprocess.run(
+        ["setsid", "--fork", "env", "-i", "sh", "-c", "echo $$; exec sleep 1000 >&- 2>&-"],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    cleanup.callback(os.kill, int(answer.stdout), signal.SIGKILL)
+
+
+def leave_zombie(cleanup: ExitStack) -> None:
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    cleanup.callback(process.wait)
+
+
+def leave_descriptor(cleanup: ExitStack) -> None:
+    cleanup.callback(os.close, os.open("/", os.O_RDONLY))
+
+
+def leave_temporary(cleanup: ExitStack) -> None:
+    cleanup.callback(os.rmdir, tempfile.mkdtemp())
+
+
+def leave_mount(cleanup: ExitStack) -> None:
+    directory = tempfile.mkdtemp()
+    cleanup.callback(os.rmdir, directory)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", directory], check=True)
+    cleanup.callback(subprocess.run, ["umount", directory], check=True)
+
+
+def leave_link(cleanup: ExitStack) -> None:
+    subprocess.run(["ip", "link", "add", "mctest0", "type", "bridge"], check=True)
+    cleanup.callback(subprocess.run, ["ip", "link", "del", "mctest0"], check=True)
+
+
+def leave_network_namespace(cleanup: ExitStack) -> None:
+    """What `ip netns add` leaves, without the mount that it makes of the directory for good."""
+    if not os.path.isdir("/run/netns"):
+        os.mkdir("/run/netns")
+        cleanup.callback(os.rmdir, "/run/netns")
+    Path("/run/netns/mctest").touch()
+    cleanup.callback(os.unlink, "/run/netns/mctest")
+
+
+def leave_cgroup(cleanup: ExitStack) -> None:
+    path = f"{leaks.CGROUP_ROOTS[0]}/minicontainer-test"
+    os.mkdir(path)
+    cleanup.callback(os.rmdir, path)
+
+
+@pytest.mark.parametrize(
+    ("leave", "sentence"),
+    [
+        (leave_process, "process left: "),
+        (leave_orphan, "process left: "),
+        (leave_zombie, "process left: "),
+        (leave_descriptor, "descriptor left open: "),
+        (leave_temporary, "file left: "),
+        pytest.param(leave_mount, "mount left: ", marks=pytest.mark.root),
+        pytest.param(leave_link, "network link left: mctest0", marks=pytest.mark.root),
+        pytest.param(leave_network_namespace, "file left: /run/netns/m", marks=pytest.mark.root),
+        pytest.param(leave_cgroup, "cgroup left: ", marks=pytest.mark.root),
+    ],
+)
+def test_a_leak_is_found(
+    leave: Callable[[ExitStack], None],
+    sentence: str,
+    cleanup: ExitStack,
+    temporaries: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leaks, "GRACE", 0.05)
+    before = leaks.Snapshot(str(temporaries))
+    leave(cleanup)
+    assert [line for line in before.leaks() if line.startswith(sentence)]
+
+
+def test_a_quiet_test_leaks_nothing(temporaries: Path) -> None:
+    before = leaks.Snapshot(str(temporaries))
+    with tempfile.TemporaryDirectory() as directory:
+        subprocess.run(["ls", directory], check=True)
+    assert before.leaks() == []
+
+
+def test_a_process_on_its_way_out_is_waited_for() -> None:
+    before = leaks.Snapshot()
+    subprocess.run(["setsid", "--fork", "sleep", "0.1"], check=True)
+    assert before.leaks() == []
+
+
+def test_a_process_of_somebody_else_is_not_ours() -> None:
+    """Another program on this machine may start what it likes while our tests run."""
+    before = leaks.Snapshot()
+    other = "import ctypes; ctypes.CDLL(None).prctl(29, 70000, 0, 0, 0)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{other}; print(flush=True); input()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout and process.stdout.readline()
+    # Its slack is its own now, so only its pipes, which are ours, are named.
+    kinds = {line.partition(":")[0] for line in before.leaks()}
+    process.communicate(b"\n")
+    assert kinds == {"descriptor left open"}
