@@ -15,7 +15,8 @@ _ARM = os.uname().machine == "aarch64"
 # <asm/unistd.h>
 NR_pivot_root = 41 if _ARM else 155
 NR_open_tree, NR_move_mount, NR_fsopen, NR_fsconfig, NR_fsmount = 428, 429, 430, 431, 432
-NR_clone3, NR_close_range, NR_openat2, NR_mount_setattr = 435, 436, 437, 442
+NR_clone3, NR_close_range, NR_openat2, NR_pidfd_getfd = 435, 436, 437, 438
+NR_mount_setattr = 442
 
 # <linux/mount.h>, mount(2)
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_SYNCHRONOUS = 1, 2, 4, 8, 16

@@ -7,10 +7,11 @@ chapter; only the namespaces asked for at birth (`namespaces`) change.
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import ctypes
 import os
 import sys
+import time
 from errno import ENOSYS
 
 from .. import jsonio
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 CHAPTER = 1
+
+# In a child of `spawn`: the pipe on which it tells its one error. A process has but one.
+_report_to = -1
 
 _EVERY_SIGNAL = _signal.valid_signals()
 _CATCHABLE = _EVERY_SIGNAL - {_signal.SIGKILL, _signal.SIGSTOP}
@@ -44,12 +48,13 @@ class Process:
     and no later one with the same number.
     """
 
-    __slots__ = ("pid", "pidfd", "_report")
+    __slots__ = ("pid", "pidfd", "_report", "_code")
 
     def __init__(self, pid: int, pidfd: int, report: int) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self._report = report
+        self._code: int | None = None
 
     def wait_exec(self, program: str = "the program") -> None:
         """Wait until the child has become its program; raise what stopped it.
@@ -72,10 +77,16 @@ class Process:
         raise error
 
     def wait(self) -> int:
-        """Wait for the end; the exit code, or 128 + n when signal n killed it (waitid(2))."""
-        ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
-        assert ended is not None
-        return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
+        """Wait for the end; the exit code, or 128 + n when signal n killed it (waitid(2)).
+
+        Asked again, it gives the same answer.
+        """
+        if self._code is None:
+            ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+            assert ended is not None
+            killed = ended.si_code != os.CLD_EXITED
+            self._code = ended.si_status + (128 if killed else 0)
+        return self._code
 
     def signal(self, number: int) -> None:
         """Send a signal; nothing happens when the process is gone (pidfd_send_signal(2))."""
@@ -163,7 +174,7 @@ def _clone(namespaces: int, cgroup: int | None, report: int) -> tuple[int, int]:
     arguments = (packed, len(packed))
     # What os.fork() does around fork(2): the interpreter's own locks and at-fork functions.
     ctypes.pythonapi.PyOS_BeforeFork()
-    started = syscalls.time.perf_counter()
+    started = time.perf_counter()
     pid = _clone3.function(*arguments)
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
@@ -217,6 +228,8 @@ def _fork_and_unshare(namespaces: int, cgroup: int | None, report: int) -> tuple
 
 def _live(child: Callable[[], None], report: int, mask: set[int]) -> None:
     """The child's whole life; never returns, whatever happens."""
+    global _report_to
+    _report_to = report
     code = 125
     # An import after the change of root would run the *image's* Python files as root of the host.
     sys.meta_path.clear()
@@ -245,6 +258,11 @@ def _tell(report: int, error: BaseException) -> None:
         "trace": "\n".join(["in the container's first process:", *steps]),
     }
     os.write(report, jsonio.dumps(told).encode())
+
+
+def report_descriptor() -> int:
+    """In a child of `spawn`: the pipe to `wait_exec`, for a program that tells an errno on it."""
+    return _report_to
 
 
 def reset_signals(mask: set[int] | None = None) -> None:

@@ -101,7 +101,9 @@ SIZE = Kind(ctypes.c_size_t)
 TEXT = Kind(ctypes.c_char_p, _quoted)
 FD = Kind(ctypes.c_int, lambda value: "AT_FDCWD" if value == flags.AT_FDCWD else str(value))
 STRUCT = Kind(ctypes.c_char_p, lambda value: value.text())
-OBJECT = Kind(ctypes.py_object, lambda value: _quoted(value) if isinstance(value, str) else str(value))
+OBJECT = Kind(
+    ctypes.py_object, lambda value: _quoted(value) if isinstance(value, str) else str(value)
+)
 
 # Set by `run --explain`: called after every call with its text, its result and when it began.
 trace: Callable[[str, str, float], None] | None = None
@@ -127,19 +129,17 @@ class Call:
     ) -> None:
         self.name = name
         self.kinds = kinds
+        types = [kind.ctype for kind in kinds]
+        self.function: Callable[..., int]
         if number is None:
-            function = library[name]
-            function.argtypes = [kind.ctype for kind in kinds]
+            symbol = library[name]
+            symbol.argtypes = types
+            self.function = symbol
         else:
             raw = library["syscall"]
             raw.restype = ctypes.c_long
-            raw.argtypes = [ctypes.c_long, *(kind.ctype for kind in kinds)]
-
-            def function(*arguments: Any) -> int:
-                result: int = raw(number, *arguments)
-                return result
-
-        self.function: Callable[..., int] = function
+            raw.argtypes = [ctypes.c_long, *types]
+            self.function = lambda *arguments: raw(number, *arguments)
 
     def __call__(self, *arguments: Any) -> int:
         """Make the call; the result, or SyscallError."""
@@ -194,7 +194,9 @@ _unshare = Call("unshare", _CLONE_NEW)
 _setns = Call("setns", FD, _CLONE_NEW)
 _sethostname = Call("sethostname", TEXT, SIZE)
 _setdomainname = Call("setdomainname", TEXT, SIZE)
-_prctl = Call("prctl", Kind(ctypes.c_int, lambda v: flags.name_of("PR_", v)), LONG, LONG, LONG, LONG)
+_prctl = Call(
+    "prctl", Kind(ctypes.c_int, lambda v: flags.name_of("PR_", v)), LONG, LONG, LONG, LONG
+)
 _pivot_root = Call("pivot_root", TEXT, TEXT, number=flags.NR_pivot_root)
 _open_tree = Call("open_tree", FD, TEXT, _bits("OPEN_TREE_ AT_"), number=flags.NR_open_tree)
 _move_mount = Call(
@@ -210,13 +212,12 @@ _fsconfig = Call(
     INT,
     number=flags.NR_fsconfig,
 )
-_fsmount = Call(
-    "fsmount", FD, _bits("FSMOUNT_"), _bits("MOUNT_ATTR_"), number=flags.NR_fsmount
-)
+_fsmount = Call("fsmount", FD, _bits("FSMOUNT_"), _bits("MOUNT_ATTR_"), number=flags.NR_fsmount)
 _mount_setattr = Call(
     "mount_setattr", FD, TEXT, _bits("AT_"), STRUCT, SIZE, number=flags.NR_mount_setattr
 )
 _openat2 = Call("openat2", FD, TEXT, STRUCT, SIZE, number=flags.NR_openat2)
+_pidfd_getfd = Call("pidfd_getfd", FD, FD, INT, number=flags.NR_pidfd_getfd)
 _close_range = Call("close_range", FD, LONG, _bits("CLOSE_RANGE_"), number=flags.NR_close_range)
 
 
@@ -281,7 +282,9 @@ def fsopen(fstype: str) -> int:
     return _fsopen(fstype, flags.FSOPEN_CLOEXEC)
 
 
-def fsconfig(descriptor: int, command: int, key: str | None = None, value: str | None = None) -> None:
+def fsconfig(
+    descriptor: int, command: int, key: str | None = None, value: str | None = None
+) -> None:
     """fsconfig(2): set one option of a file system context, or create the instance."""
     _fsconfig(descriptor, command, key, value, 0)
 
@@ -292,14 +295,21 @@ def fsmount(descriptor: int, attributes: int = 0) -> int:
 
 
 def mount_setattr(
-    descriptor: int, *, set_bits: int = 0, clear: int = 0, propagation: int = 0, recursive: bool = False
+    descriptor: int,
+    *,
+    set_bits: int = 0,
+    clear: int = 0,
+    propagation: int = 0,
+    recursive: bool = False,
 ) -> None:
     """mount_setattr(2) on the mount that a descriptor holds, and on all below if recursive."""
     attributes = Packed.of(
         "QQQQ",
-        lambda: f"{{set={flags.decode('MOUNT_ATTR_', set_bits)}"
-        f", clear={flags.decode('MOUNT_ATTR_', clear)}"
-        f", propagation={flags.decode('MS_', propagation)}}}",
+        lambda: (
+            f"{{set={flags.decode('MOUNT_ATTR_', set_bits)}"
+            f", clear={flags.decode('MOUNT_ATTR_', clear)}"
+            f", propagation={flags.decode('MS_', propagation)}}}"
+        ),
         set_bits,
         clear,
         propagation,
@@ -325,3 +335,8 @@ def openat2(descriptor: int, path: str, how: int, mode: int, resolve: int) -> in
 def close_range(first: int, last: int = 0xFFFFFFFF, how: int = 0) -> None:
     """close_range(2): close all descriptors from first to last, or mark them close-on-exec."""
     _close_range(first, last, how)
+
+
+def pidfd_getfd(pidfd: int, descriptor: int) -> int:
+    """pidfd_getfd(2): a copy of another process's descriptor (needs the right to trace it)."""
+    return _pidfd_getfd(pidfd, descriptor, 0)

@@ -1,0 +1,188 @@
+"""Devices and the kernel's other doors: a /dev with nothing dangerous in it, and the files of
+/proc and /sys through which one could reach the host covered or made read-only.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from errno import ENOENT, ENOTDIR
+
+from ..errors import EngineError
+from . import flags, mounts, paths, syscalls
+
+CHAPTER = 6
+
+# What every container has (OCI runtime specification, config-linux.md, "Default Devices").
+DEVICES = (
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+)
+LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
+
+# Docker's lists (moby, oci/defaults.go). Masked: what tells about, or reaches, the host's
+# hardware, memory and keys.
+MASKED = (
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+)
+# Read-only: what changes the kernel for everybody.
+READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+
+def populate(root: int) -> None:
+    """Fill the /dev of a container root with the default devices and links.
+
+    root: descriptor of the root, whose /dev is a fresh tmpfs of ours. A name that is taken
+    already (a bind mount of the user's) is left alone.
+    """
+    dev = paths.make_directories(root, "/dev")
+    mask = os.umask(0)
+    try:
+        for name, major, minor in DEVICES:
+            make_device(dev, name, stat.S_IFCHR | 0o666, major, minor)
+        for name, target in LINKS:
+            try:
+                syscalls.through("symlinkat", os.symlink, target, name, dir_fd=dev)
+            except FileExistsError:
+                continue
+    finally:
+        os.umask(mask)
+        os.close(dev)
+
+
+def make_device(directory: int, name: str, mode: int, major: int, minor: int) -> None:
+    """Make one device node below a descriptor (mknodat(2)), unless the name is taken."""
+    try:
+        device = os.makedev(major, minor)
+        syscalls.through("mknodat", os.mknod, name, mode, device, dir_fd=directory)
+    except FileExistsError:
+        return
+
+
+def open_null(root: int) -> int:
+    """The container's /dev/null, proven to be the real one (character device 1:3).
+
+    An image may ship `/dev/null` as a link to /proc/sys/kernel/core_pattern; mounted over a
+    masked path it would *open* that file to the container (CVE-2025-31133).
+    """
+    null = paths.open_in_root(root, "/dev/null")
+    found = os.fstat(null)
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
+        os.close(null)
+        raise EngineError("/dev/null of the container is not the null device (1:3)")
+    return null
+
+
+def mask(root: int, masked: list[str]) -> None:
+    """Cover paths: a file by /dev/null, a directory by an empty read-only tmpfs.
+
+    Paths that do not exist here are passed over: kernels differ.
+    """
+    null = open_null(root)
+    try:
+        for path in masked:
+            target = _existing(root, path)
+            if target is None:
+                continue
+            if paths.is_directory(target):
+                cover = mounts.create("tmpfs", ["ro", "nosuid", "nodev", "noexec", "size=0"])
+            else:
+                cover = mounts.clone("", [], at=null)
+            try:
+                mounts.attach(cover, target)
+            finally:
+                os.close(cover)
+    finally:
+        os.close(null)
+
+
+def make_readonly(root: int, readonly: list[str]) -> None:
+    """Make paths read-only for the container, by mounting each on itself with `ro`."""
+    for path in readonly:
+        target = _existing(root, path)
+        if target is None:
+            continue
+        tree = mounts.clone("", ["rbind", "rro", "rnosuid", "rnodev", "rnoexec"], at=target)
+        try:
+            mounts.attach(tree, target)
+        finally:
+            os.close(tree)
+
+
+def _existing(root: int, path: str) -> int | None:
+    try:
+        return paths.open_in_root(root, path, os.O_PATH)
+    except OSError as error:
+        if error.errno in (ENOENT, ENOTDIR):
+            return None
+        raise
+
+
+def create_sysfs() -> int:
+    """A detached read-only /sys: the devices can be looked at, not switched."""
+    return mounts.create("sysfs", ["ro", "nosuid", "nodev", "noexec"])
+
+
+def is_on(descriptor: int, major: int, minor: int) -> bool:
+    """Is the open file this character device? For devices that somebody else could have moved."""
+    found = os.fstat(descriptor)
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(major, minor)
+
+
+def bind_console(root: int, terminal: int) -> None:
+    """Show a terminal as /dev/console, where programs write their last words.
+
+    terminal: descriptor of the terminal's inner end, on the container's own devpts.
+    """
+    console = paths.make_file(root, "/dev/console", 0o620)
+    name = os.readlink(f"/proc/self/fd/{terminal}").rpartition("/")[2]
+    peer = paths.open_in_root(root, f"/dev/pts/{name}")
+    tree = syscalls.open_tree(peer, "", flags.OPEN_TREE_CLONE | flags.AT_EMPTY_PATH)
+    try:
+        mounts.attach(tree, console)
+    finally:
+        os.close(tree)
+        os.close(peer)
+
+
+def make_at(
+    root: int,
+    path: str,
+    kind: str,
+    number: tuple[int, int],
+    mode: int,
+    owner: tuple[int, int],
+) -> None:
+    """Make a device that a specification names: kind `c`, `u`, `b` or `p` (a FIFO), with its
+    (major, minor) number, mode bits and (uid, gid)."""
+    types = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+    parent, _, name = path.rpartition("/")
+    directory = paths.make_directories(root, parent or "/")
+    mask = os.umask(0)
+    try:
+        make_device(directory, name, types[kind] | mode, *number)
+        os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
+    finally:
+        os.umask(mask)
+        os.close(directory)

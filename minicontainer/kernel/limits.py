@@ -1,0 +1,88 @@
+"""Resource limits of a process (setrlimit(2)), and the view of the control groups."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import EngineError
+from . import mounts, paths, syscalls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+CHAPTER = 8
+
+# <asm-generic/resource.h>, in the order of their numbers.
+NAMES = [
+    "CPU",
+    "FSIZE",
+    "DATA",
+    "STACK",
+    "CORE",
+    "RSS",
+    "NPROC",
+    "NOFILE",
+    "MEMLOCK",
+    "AS",
+    "LOCKS",
+    "SIGPENDING",
+    "MSGQUEUE",
+    "NICE",
+    "RTPRIO",
+    "RTTIME",
+]
+
+_setrlimit = syscalls.Call("setrlimit", syscalls.INT, syscalls.STRUCT)
+
+
+def apply(rlimits: list[dict[str, Any]]) -> None:
+    """Set limits: [{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 1024}] (config.md, POSIX
+    process). EngineError for an unknown name, or for a hard limit above the engine's own."""
+    for limit in rlimits:
+        name = limit["type"].removeprefix("RLIMIT_")
+        if name not in NAMES:
+            raise EngineError(f"unknown resource limit {limit['type']!r}")
+        soft, hard = limit["soft"] % 2**64, limit["hard"] % 2**64
+        pair = syscalls.Packed.of("QQ", f"{{{soft}, {hard}}}".__str__, soft, hard)
+        try:
+            _setrlimit(NAMES.index(name), pair)
+        except OSError as error:
+            raise EngineError(
+                f"cannot set the limit {name.lower()} to {soft}:{hard}: {error.strerror}",
+                hint="raising a hard limit needs CAP_SYS_RESOURCE" if error.errno == 1 else None,
+            ) from None
+
+
+def mount_cgroups(root: int, path: str, words: list[str]) -> None:
+    """Show the control groups at a path of the container, from its own cgroup namespace.
+
+    On a v2 host that is one mount. On a v1 or hybrid host it is a directory with one mount for
+    each hierarchy, as /proc/self/cgroup lists them (cgroups(7)).
+    """
+    with open("/proc/self/cgroup") as file:
+        rows = [line.rstrip("\n").split(":", 2) for line in file]
+    if all(not controllers for _, controllers, _ in rows):
+        _attach(root, mounts.create("cgroup2", words, "cgroup"), path)
+        return
+    plain = [word for word in words if word != "ro"]
+    _attach(root, mounts.create("tmpfs", ["mode=755", *plain], "tmpfs"), path)
+    for _, controllers, _ in rows:
+        if controllers:
+            name = controllers.removeprefix("name=")
+            keys = [controllers] if controllers.startswith("name=") else controllers.split(",")
+            tree = mounts.create("cgroup", [*words, *keys], "cgroup")
+            _attach(root, tree, f"{path}/{name}")
+    if "ro" in words:
+        top = paths.open_in_root(root, path)
+        try:
+            mounts.make_readonly(top)
+        finally:
+            os.close(top)
+
+
+def _attach(root: int, tree: int, path: str) -> None:
+    try:
+        mounts.attach_below(root, tree, path)
+    finally:
+        os.close(tree)

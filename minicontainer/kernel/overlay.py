@@ -1,0 +1,94 @@
+"""Overlay: many read-only layers and one writable directory, seen as one tree.
+
+A file that is only read comes from its layer; the first write copies it up into `upper`, and a
+removed one is remembered there as a *whiteout*. So any number of containers share an image, and
+each sees only its own writes (Documentation/filesystems/overlayfs.rst).
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EINVAL
+
+from . import flags, mounts, process, syscalls
+
+CHAPTER = 7
+
+
+def mount(
+    lower: list[str], upper: str, work: str, *, volatile: bool = False, by_path: bool = False
+) -> int:
+    """Mount layers as one tree, detached; its descriptor.
+
+    lower: layer directories, the topmost first, at most 500. upper, work: empty directories on
+    one file system; upper keeps the writes. volatile: never sync upper to disk, for a tree that
+    is thrown away at the end (saves a sync of the whole file system at unmount). by_path: use
+    mount(2), as for kernels before 6.8.
+    """
+    if by_path:
+        return _mount_by_path(lower, upper, work, volatile)
+    context = syscalls.fsopen("overlay")
+    try:
+        set_string = flags.FSCONFIG_SET_STRING
+        syscalls.fsconfig(context, set_string, "source", "overlay")
+        try:
+            for layer in lower:
+                syscalls.fsconfig(context, set_string, "lowerdir+", layer)
+        except OSError as error:
+            # Before Linux 6.8 there is no `lowerdir+`, and a value holds at most 255 bytes.
+            if error.errno != EINVAL or not all(map(os.path.isdir, lower)):
+                raise
+            return _mount_by_path(lower, upper, work, volatile)
+        syscalls.fsconfig(context, set_string, "upperdir", upper)
+        syscalls.fsconfig(context, set_string, "workdir", work)
+        if volatile:
+            syscalls.fsconfig(context, flags.FSCONFIG_SET_FLAG, "volatile")
+        syscalls.fsconfig(context, flags.FSCONFIG_CMD_CREATE)
+        return syscalls.fsmount(context)
+    except syscalls.SyscallError as error:
+        error.hint = mounts.complaint(context) or error.hint
+        raise
+    finally:
+        os.close(context)
+
+
+def _mount_by_path(lower: list[str], upper: str, work: str, volatile: bool) -> int:
+    """The same by mount(2), which mounts nothing detached: a helper process mounts the tree in
+    a mount namespace of its own, takes a detached copy, and we fetch the copy's descriptor.
+
+    The options of mount(2) are one page: 4,096 bytes, some 45 layers by path. So each layer is
+    opened, and named as /proc/self/fd/N.
+    """
+    told_read, told_write = os.pipe2(os.O_CLOEXEC)
+    stay_read, stay_write = os.pipe2(os.O_CLOEXEC)
+
+    def helper() -> None:
+        os.close(stay_write)
+        mounts.make_private()
+        layers = [os.open(path, os.O_PATH | os.O_DIRECTORY) for path in lower]
+        stack = ":".join(f"/proc/self/fd/{layer}" for layer in layers)
+        data = f"lowerdir={stack},upperdir={upper},workdir={work}"
+        place = os.path.dirname(upper)
+        syscalls.mount("overlay", place, "overlay", 0, data + (",volatile" if volatile else ""))
+        tree = mounts.clone(place, [])
+        os.write(told_write, tree.to_bytes(4, "little"))
+        os.read(stay_read, 1)
+
+    try:
+        child = process.spawn(helper, flags.CLONE_NEWNS)
+        try:
+            os.close(told_write)
+            told_write = -1
+            told = os.read(told_read, 4)
+            if not told:
+                child.wait_exec()
+            return syscalls.pidfd_getfd(child.pidfd, int.from_bytes(told, "little"))
+        finally:
+            os.close(stay_write)
+            stay_write = -1
+            child.wait()
+            child.close()
+    finally:
+        for descriptor in (told_read, told_write, stay_read, stay_write):
+            if descriptor >= 0:
+                os.close(descriptor)

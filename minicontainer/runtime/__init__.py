@@ -1,0 +1,1 @@
+"""Floor 2: an OCI runtime specification and a root file system in, a process out."""

@@ -1,0 +1,203 @@
+"""The container's first process, from birth to exec. Read it from top to bottom: the order is
+the lesson, and the security.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import EngineError
+from ..kernel import (
+    capabilities,
+    devices,
+    flags,
+    limits,
+    mounts,
+    namespaces,
+    paths,
+    process,
+    procfs,
+    stubs,
+    syscalls,
+    terminal,
+)
+from . import spec as specification
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def run(
+    spec: dict[str, Any],
+    bundle: str,
+    root_mount: int,
+    root_path: str,
+    streams: tuple[int, int, int],
+    devpts: int | None,
+    go: int,
+    init: bool,
+) -> None:
+    """Build the container around the calling process and become its program.
+
+    Arguments as for `start.start`; go: read end of the pipe on which the parent says that the
+    container is recorded. Returns only by raising: the caller reports it and ends.
+    """
+    linux = spec.get("linux", {})
+    wanted = spec["process"]
+
+    syscalls.prctl(flags.PR_SET_DUMPABLE, 0)  # our memory and /proc/self/exe are the host's
+    if os.read(go, 1) != b"+":
+        raise EngineError("the engine ended before the container was recorded")
+    syscalls.through("setsid", os.setsid)
+    join_namespaces(linux)
+
+    # Its own tree.
+    mounts.make_private()
+    root = mounts.attach_root(root_mount, root_path)
+    for mount in spec.get("mounts", []):
+        mount_one(mount, bundle, root, devpts)
+    make_devices(spec, root)
+    if devpts is not None:
+        devices.bind_console(root, streams[0])
+    for name, value in (linux.get("sysctl") or {}).items():
+        procfs.write_sysctl(root, name, value)
+    devices.make_readonly(root, linux.get("readonlyPaths") or [])
+    devices.mask(root, linux.get("maskedPaths") or [])
+    os.close(paths.make_directories(root, wanted["cwd"]))
+    if spec["root"].get("readonly"):
+        mounts.make_readonly(root)
+
+    # Its own name, and no way back.
+    if spec.get("hostname"):
+        namespaces.set_hostname(spec["hostname"])
+    if spec.get("domainname"):
+        syscalls.setdomainname(spec["domainname"])
+    mounts.pivot_root(root)
+
+    confine(wanted, streams, devpts is not None, init)
+
+
+def confine(
+    wanted: dict[str, Any], streams: tuple[int, int, int], has_terminal: bool, init: bool
+) -> None:
+    """Become the program of a `process` object, with its user, powers and limits and no more:
+    the end of every start, of `run` and of `exec` alike."""
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number, inheritable=True)
+    if has_terminal:
+        terminal.take(0)
+    limits.apply(wanted.get("rlimits") or [])
+    enter_directory(wanted["cwd"])
+    environment = specification.environment(wanted)
+
+    user = wanted.get("user", {})
+    sets = {k: capabilities.mask(v) for k, v in (wanted.get("capabilities") or {}).items()}
+    syscalls.through("setgroups", os.setgroups, user.get("additionalGids", []))
+    capabilities.drop_bounding(sets.get("bounding", 0))
+    syscalls.prctl(flags.PR_SET_KEEPCAPS, 1)
+    gid, uid = user.get("gid", 0), user.get("uid", 0)
+    syscalls.through("setresgid", os.setresgid, gid, gid, gid)
+    syscalls.through("setresuid", os.setresuid, uid, uid, uid)
+    syscalls.prctl(flags.PR_SET_KEEPCAPS, 0)
+    syscalls.prctl(flags.PR_SET_DUMPABLE, 0)  # a change of user may have set it again
+    os.umask(user.get("umask", 0o022))
+    program = process.find_program(wanted["args"][0], environment.get("PATH", ""))
+    permitted, inheritable = sets.get("permitted", 0), sets.get("inheritable", 0)
+    capabilities.set_sets(sets.get("effective", 0), permitted, inheritable)
+    # The kernel refuses an ambient capability that is not inheritable; runc drops it as we do.
+    capabilities.set_ambient(sets.get("ambient", 0) & permitted & inheritable)
+    if wanted.get("noNewPrivileges"):
+        syscalls.prctl(flags.PR_SET_NO_NEW_PRIVS, 1)
+    become(program, wanted["args"], environment, init)
+
+
+def become(program: str, arguments: list[str], environment: dict[str, str], init: bool) -> None:
+    """execve(2) by way of a sealed program of a few hundred bytes.
+
+    Were the last exec ours, an image whose entry point is `#!/proc/self/exe` would run the
+    host's Python inside, and could overwrite it through /proc (CVE-2019-5736).
+    """
+    report = process.report_descriptor()
+    stub = stubs.init_stub(report) if init else stubs.exec_stub(report)
+    syscalls.close_range(3, how=flags.CLOSE_RANGE_CLOEXEC)
+    os.set_inheritable(report, True)
+    syscalls.through("execve", os.execve, stub, [program, *arguments], environment)
+
+
+def enter_directory(path: str) -> None:
+    """Change to the working directory, and see that it lies inside the container.
+
+    A descriptor of a host directory that leaked in would make `/proc/self/fd/7` a working
+    directory outside of the root (CVE-2024-21626); the kernel then has no path for it.
+    """
+    try:
+        syscalls.through("chdir", os.chdir, path)
+        inside = os.getcwd().startswith("/")
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise EngineError(f"cannot enter the working directory {path!r}: {reason}") from None
+    if not inside:
+        raise EngineError(f"the working directory {path!r} lies outside of the container")
+
+
+def join_namespaces(linux: dict[str, Any]) -> None:
+    """Enter the namespaces that the specification names by path; make the rest that clone3
+    did not (the cgroup namespace, whose root is the cgroup at the moment of its birth)."""
+    for namespace in linux.get("namespaces", []):
+        if namespace.get("path"):
+            namespaces.join_file(namespace["path"], namespace["type"])
+        elif namespace["type"] == "cgroup":
+            syscalls.unshare(flags.CLONE_NEWCGROUP)
+
+
+def mount_one(mount: dict[str, Any], bundle: str, root: int, devpts: int | None) -> None:
+    """Make one mount of the specification inside the root (config.md, "Mounts")."""
+    words: list[str] = mount.get("options") or []
+    kind = mount.get("type") or "none"
+    path = mounts.check_absolute(mount["destination"])
+    what = f"mount {mount.get('source') or kind} at {path}"
+    try:
+        if "bind" in words or "rbind" in words or kind == "bind":
+            source = os.path.join(bundle, mount["source"])
+            made = mounts.clone(source, words)
+        elif kind == "devpts" and devpts is not None:
+            made = os.dup(devpts)
+        elif kind == "cgroup":
+            limits.mount_cgroups(root, path, words)
+            return
+        else:
+            made = mounts.create(kind, words, mount.get("source"))
+        try:
+            if kind in ("proc", "sysfs"):
+                # Their masks are found by path: the real thing must lie where the path says.
+                os.close(paths.make_directories(root, path))
+                target = syscalls.openat2(
+                    root, path.lstrip("/"), os.O_PATH | os.O_DIRECTORY, 0, flags.RESOLVE_NO_SYMLINKS
+                )
+                mounts.attach(made, target)
+            else:
+                mounts.attach_below(root, made, path)
+            propagation = mounts.Options(words).propagation
+            if propagation:
+                mounts.set_propagation(made, propagation)
+        finally:
+            os.close(made)
+    except OSError as error:
+        reason = str(error) if isinstance(error, syscalls.SyscallError) else error.strerror
+        raise EngineError(f"cannot {what}: {reason}", hint=getattr(error, "hint", None)) from error
+
+
+def make_devices(spec: dict[str, Any], root: int) -> None:
+    """Fill /dev when it is a tmpfs of ours, and add the devices that the specification names."""
+    if any(m["destination"] == "/dev" and m.get("type") == "tmpfs" for m in spec.get("mounts", [])):
+        devices.populate(root)
+    for device in spec.get("linux", {}).get("devices") or []:
+        devices.make_at(
+            root,
+            mounts.check_absolute(device["path"]),
+            device["type"],
+            (device.get("major", 0), device.get("minor", 0)),
+            device.get("fileMode", 0o666),
+            (device.get("uid", 0), device.get("gid", 0)),
+        )

@@ -1,0 +1,119 @@
+"""The OCI runtime specification: read, checked, and nothing of it ignored in silence.
+
+A specification asks for confinement. What this runtime cannot give yet is refused with its
+name, because a container that runs with less than it asked for is a lie.
+"""
+
+from __future__ import annotations
+
+from .. import jsonio
+from ..errors import EngineError
+from ..kernel import capabilities, mounts, namespaces
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+VERSION = "1.0.2"
+
+# config-linux.md and config.md: what is asked for here is not given yet, by chapter.
+_NOT_YET = (
+    (("hooks",), "hooks", "18"),
+    (("linux", "seccomp"), "a seccomp profile", "10"),
+    (("linux", "uidMappings"), "a user namespace", "11"),
+    (("linux", "gidMappings"), "a user namespace", "11"),
+    (("linux", "intelRdt"), "Intel RDT", "08"),
+    (("linux", "mountLabel"), "an SELinux label", "18"),
+    (("process", "selinuxLabel"), "an SELinux label", "18"),
+    (("process", "apparmorProfile"), "an AppArmor profile", "18"),
+)
+# The device list is a limit too; until the device cgroup is there, mknod is what must be absent.
+_LIMITS = ("memory", "cpu", "pids", "blockIO", "hugepageLimits", "network", "rdma", "unified")
+
+
+def load(path: str) -> dict[str, Any]:
+    """Read and check a config.json; EngineError says what is wrong with it."""
+    try:
+        spec = jsonio.read(path)
+    except FileNotFoundError:
+        raise EngineError(f"no OCI bundle here: {path} does not exist") from None
+    except ValueError as error:
+        raise EngineError(f"{path} is not JSON: {error}") from None
+    check(spec)
+    checked: dict[str, Any] = spec
+    return checked
+
+
+def check(spec: Any) -> None:
+    """Raise EngineError when a specification is malformed, or asks for what we cannot do."""
+    _expect(spec, dict, "the specification")
+    version = spec.get("ociVersion")
+    if not isinstance(version, str) or not version.startswith("1."):
+        raise EngineError(f"ociVersion {version!r}: only 1.x is known")
+    root = _expect(spec.get("root"), dict, "root")
+    _expect(root.get("path"), str, "root.path")
+    process = _expect(spec.get("process"), dict, "process")
+    check_process(process)
+    for mount in _expect(spec.get("mounts", []), list, "mounts"):
+        _expect(mount, dict, "a mount")
+        mounts.check_absolute(_expect(mount.get("destination"), str, "a mount's destination"))
+        _strings(mount.get("options", []), "a mount's options")
+    linux = _expect(spec.get("linux", {}), dict, "linux")
+    for namespace in _expect(linux.get("namespaces", []), list, "linux.namespaces"):
+        kind = _expect(namespace, dict, "a namespace").get("type")
+        if kind not in namespaces.KINDS:
+            raise EngineError(f"unknown namespace type {kind!r}")
+        if kind in ("user", "time") or (kind == "pid" and namespace.get("path")):
+            raise EngineError(f"this specification's {kind} namespace cannot be had yet")
+    for name in ("maskedPaths", "readonlyPaths"):
+        for path in _strings(linux.get(name, []), f"linux.{name}"):
+            mounts.check_absolute(path)
+    for way, what, chapter in _NOT_YET:
+        value: Any = spec
+        for key in way:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value:
+            raise EngineError(f"{what} cannot be had yet (chapter {chapter}): {'.'.join(way)}")
+    asked = [k for k in _LIMITS if (linux.get("resources") or {}).get(k)]
+    if asked:
+        raise EngineError(f"limits cannot be had yet (chapter 08): linux.resources.{asked[0]}")
+
+
+def check_process(process: Any) -> None:
+    """The same for the `process` object, which `exec` brings too (config.md, "Process")."""
+    arguments = _strings(process.get("args"), "process.args")
+    if not arguments:
+        raise EngineError("process.args is empty: no command was given")
+    for entry in _strings(process.get("env", []), "process.env"):
+        if "=" not in entry or "\0" in entry or entry.startswith("="):
+            raise EngineError(f"process.env: {entry!r} is not NAME=value")
+    if any("\0" in argument for argument in arguments):
+        raise EngineError("process.args: an argument holds a null character")
+    cwd = _expect(process.get("cwd"), str, "process.cwd")
+    if not cwd.startswith("/"):
+        raise EngineError(f"process.cwd: {cwd!r} is not an absolute path")
+    user = _expect(process.get("user", {}), dict, "process.user")
+    for key in ("uid", "gid"):
+        number = _expect(user.get(key, 0), int, f"process.user.{key}")
+        if not 0 <= number < 2**32 - 1:
+            raise EngineError(f"process.user.{key}: {number} is out of range")
+    sets = process.get("capabilities") or {}
+    for name in ("bounding", "effective", "permitted", "inheritable", "ambient"):
+        capabilities.mask(_strings(sets.get(name, []), f"process.capabilities.{name}"))
+
+
+def environment(process: dict[str, Any]) -> dict[str, str]:
+    """process.env as a mapping; of a name given twice the last counts."""
+    return dict(entry.split("=", 1) for entry in process.get("env", []))
+
+
+def _expect(value: Any, kind: type, what: str) -> Any:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise EngineError(f"{what} is missing or malformed in the OCI specification")
+    return value
+
+
+def _strings(value: Any, what: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise EngineError(f"{what} is missing or malformed in the OCI specification")
+    return value

@@ -1,0 +1,95 @@
+"""The start of a container, seen from outside: spawn, let the caller record it, let it go."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import EngineError
+from ..kernel import flags, namespaces, process
+from . import child
+from . import spec as specification
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def start(
+    spec: dict[str, Any],
+    bundle: str,
+    root_mount: int,
+    streams: tuple[int, int, int],
+    on_created: Callable[[process.Process], None],
+    *,
+    devpts: int | None = None,
+    init: bool = False,
+    fork: bool = False,
+) -> process.Process:
+    """Start the process of an OCI specification; returns once it *is* its program.
+
+    spec: as `spec.load` returns it. bundle: the directory that relative paths are meant from.
+    root_mount: descriptor of the detached root mount (overlay.mount, or open_root for a plain
+    directory). streams: the container's standard input, output and error; with a terminal, its
+    inner end three times, and devpts the descriptor of the detached devpts that it is on.
+    on_created: called when the process exists and waits; whatever it records is recorded before
+    the first instruction of the image. init: a tiny init as PID 1, the program its child.
+
+    Raises EngineError: exit_code 127 or 126 when the program cannot be executed, else 125.
+    Nothing is left behind then.
+    """
+    specification.check(spec)
+    root_path = os.path.join(bundle, spec["root"]["path"])
+    go_read, go_write = os.pipe2(os.O_CLOEXEC)
+    try:
+        container = process.spawn(
+            lambda: child.run(spec, bundle, root_mount, root_path, streams, devpts, go_read, init),
+            namespaces_at_birth(spec),
+            fork=fork,
+        )
+        try:
+            adjust_oom_score(container.pid, spec["process"].get("oomScoreAdj"))
+            on_created(container)
+            os.write(go_write, b"+")
+            os.close(go_read)
+            go_read = -1
+            container.wait_exec(spec["process"]["args"][0])
+        except BaseException:
+            container.signal(9)
+            container.wait()
+            container.close()
+            raise
+        return container
+    finally:
+        for descriptor in (go_read, go_write):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def open_root(bundle: str, spec: dict[str, Any]) -> int:
+    """The plain root directory of a bundle as a detached mount; its descriptor."""
+    from ..kernel import mounts
+
+    try:
+        return mounts.clone(os.path.join(bundle, spec["root"]["path"]), ["rbind"])
+    except OSError as error:
+        raise EngineError(f"cannot open the root of the bundle: {error}") from None
+
+
+def namespaces_at_birth(spec: dict[str, Any]) -> int:
+    """The CLONE_NEW… flags for the namespaces that the container gets new."""
+    wanted = spec.get("linux", {}).get("namespaces", [])
+    how = namespaces.bits([entry["type"] for entry in wanted if not entry.get("path")])
+    if not how & flags.CLONE_NEWNS:
+        raise EngineError("a container without a mount namespace of its own is not supported")
+    return how & ~flags.CLONE_NEWCGROUP
+
+
+def adjust_oom_score(pid: int, score: int | None) -> None:
+    """Say how eagerly the kernel kills the process when memory runs out: -1000 to 1000."""
+    if score is not None:
+        try:
+            with open(f"/proc/{pid}/oom_score_adj", "w") as file:
+                file.write(str(score))
+        except OSError as error:
+            raise EngineError(f"cannot set oom_score_adj to {score}: {error.strerror}") from None

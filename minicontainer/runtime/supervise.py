@@ -1,0 +1,181 @@
+"""Beside a running container: copy its streams, pass signals on, wait for its end. One loop."""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import os
+import select
+from errno import EAGAIN, EBADF, EINVAL, EIO, EPIPE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..kernel.process import Process
+
+CHUNK = 65536
+# Everything that a user may send to the engine and mean for the container. Not SIGCHLD, SIGPIPE
+# and SIGWINCH, which are ours, nor what the kernel raises for a fault of our own.
+_OURS = {
+    _signal.SIGKILL,
+    _signal.SIGSTOP,
+    _signal.SIGCHLD,
+    _signal.SIGPIPE,
+    _signal.SIGWINCH,
+    _signal.SIGTTIN,
+    _signal.SIGTTOU,
+    _signal.SIGTSTP,
+    _signal.SIGSEGV,
+    _signal.SIGBUS,
+    _signal.SIGFPE,
+    _signal.SIGILL,
+    _signal.SIGABRT,
+    _signal.SIGTRAP,
+    _signal.SIGSYS,
+    _signal.SIGURG,
+}
+
+
+class Pump:
+    """One direction of one stream: bytes from `source` to `target`.
+
+    source, target: descriptors; target None: nowhere. log: called with the bytes too, or None.
+    inward: to the container (its standard input), which does not keep the container alive.
+    The source is closed at its end, and the target too when it is `inward`.
+    """
+
+    __slots__ = ("source", "target", "log", "inward", "pending")
+
+    def __init__(
+        self,
+        source: int,
+        target: int | None,
+        log: Callable[[bytes], None] | None = None,
+        *,
+        inward: bool = False,
+    ) -> None:
+        self.source = source
+        self.target = target
+        self.log = log
+        self.inward = inward
+        self.pending = b""
+
+    def move(self) -> bool:
+        """Move what is there; False when the stream is at its end."""
+        try:
+            data = os.read(self.source, CHUNK)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            if error.errno == EIO:  # the other side of a terminal is closed
+                return False
+            raise
+        if not data:
+            return False
+        if self.log is not None:
+            self.log(data)
+        if self.target is None:
+            return True
+        self.pending = data
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Write what is pending; False when nobody will ever read it."""
+        assert self.target is not None
+        try:
+            while self.pending:
+                self.pending = self.pending[os.write(self.target, self.pending) :]
+        except OSError as error:
+            if error.errno == EAGAIN:
+                return True
+            if error.errno in (EPIPE, EBADF, EIO, EINVAL):
+                self.pending = b""
+                return False
+            raise
+        return True
+
+
+def supervise(
+    process: Process,
+    pumps: list[Pump],
+    *,
+    forward: bool = True,
+    on_resize: Callable[[], None] | None = None,
+) -> int:
+    """Stay beside a process until it ends; its exit code (0 to 255, 128 + n after signal n).
+
+    forward: pass signals on to it. on_resize: called when the user's window changes its size.
+    Output that the process wrote before its end is copied whole.
+    """
+    handlers = {}
+    if forward:
+        for number in _signal.valid_signals() - _OURS:
+            handlers[number] = _signal.signal(number, lambda number, _: process.signal(number))
+    if on_resize is not None:
+        resize = on_resize
+        handlers[_signal.SIGWINCH] = _signal.signal(_signal.SIGWINCH, lambda *_: resize())
+    try:
+        _loop(process, pumps)
+        return process.wait()
+    finally:
+        for number, handler in handlers.items():
+            _signal.signal(number, handler)
+        for pump in pumps:
+            _close(pump)
+
+
+def _loop(process: Process, pumps: list[Pump]) -> None:
+    for pump in pumps:
+        # A container that does not read its input must not stop our loop; nor must one that
+        # ended while a process it left behind still holds the other end of the pipe. The user's
+        # own descriptors stay as they are: their flags are shared with the user's shell.
+        if pump.inward and pump.target is not None:
+            os.set_blocking(pump.target, False)
+        elif not pump.inward:
+            os.set_blocking(pump.source, False)
+    live = list(pumps)
+    while True:
+        poll = select.poll()
+        poll.register(process.pidfd, select.POLLIN)
+        for pump in live:
+            if pump.pending and pump.target is not None:
+                poll.register(pump.target, select.POLLOUT)
+            else:
+                poll.register(pump.source, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll()}
+        for pump in list(live):
+            if pump.pending and pump.target in ready:
+                going = pump.flush()
+            elif not pump.pending and pump.source in ready:
+                going = pump.move()
+            else:
+                continue
+            if not going:
+                live.remove(pump)
+                _close(pump)
+        if process.pidfd in ready:
+            break
+    for pump in live:
+        if not pump.inward:
+            _drain(pump)
+
+
+def _drain(pump: Pump) -> None:
+    """Copy what the ended process has left in the pipe."""
+    while True:
+        poll = select.poll()
+        poll.register(pump.source, select.POLLIN)
+        if not poll.poll(0) or not pump.move():
+            return
+
+
+def _close(pump: Pump) -> None:
+    """Close what belongs to the pump. The end of the user's input is told to the container; the
+    end of the user's interest gives the container the SIGPIPE that a plain program would get."""
+    mine = pump.target if pump.inward else pump.source
+    if mine is not None and mine >= 0:
+        os.close(mine)
+    if pump.inward:
+        pump.target = None
+    else:
+        pump.source = -1
