@@ -1,0 +1,1 @@
+"""Images: names, the content store, layers, registries and archives."""
