@@ -1,4 +1,4 @@
-"""The last act of a start: a sealed file of 300 bytes executes the program, so that Python never does.
+"""The last act of a start: a sealed file of 300 bytes executes the program, and Python never does.
 
 While a process executes a file, /proc/self/exe is that file. The process that we confine is the
 host's own /usr/bin/python3, right up to its execve(2): an image whose program is
