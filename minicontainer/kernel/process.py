@@ -237,7 +237,7 @@ def _live(child: Callable[[], None], report: int, mask: set[int]) -> None:
         reset_signals(mask)
         child()
         code = 0
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - told to the parent, and the process ends
         _tell(report, error)
     finally:
         os._exit(code)
@@ -339,7 +339,7 @@ def run(child: Callable[[], None], namespaces: int = 0) -> int:
         process.wait_exec()
         return process.wait()
     except EngineError as error:
-        print(error.render(), file=sys.stderr)
+        sys.stderr.write(f"{error.render()}\n")
         return error.exit_code
     finally:
         process.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from ..errors import EngineError
-from . import mounts
+from . import mounts, paths
 
 CHAPTER = 5
 
@@ -32,16 +32,13 @@ def write_sysctl(root: int, name: str, value: str) -> None:
     root: descriptor of the container's root. The file is proven to be on a procfs before it is
     written: an image may have made `/proc` a link to somewhere else (CVE-2025-52881).
     """
-    from . import paths
-
     path = "/proc/sys/" + (name if "/" in name else name.replace(".", "/"))
     descriptor = paths.open_in_root(root, path, os.O_WRONLY)
     try:
         top = paths.open_in_root(root, "/proc")
         try:
-            genuine = (
-                os.fstat(top).st_ino == 1 and os.fstat(top).st_dev == os.fstat(descriptor).st_dev
-            )
+            found = os.fstat(top)
+            genuine = found.st_ino == 1 and found.st_dev == os.fstat(descriptor).st_dev
         finally:
             os.close(top)
         if not genuine:
