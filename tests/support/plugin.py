@@ -214,5 +214,5 @@ def _answers(process: subprocess.Popen[bytes], address: str) -> bool:
             socket.create_connection((host, int(port)), 1).close()
             return True
         except ConnectionRefusedError:
-            time.sleep(0.01)  # a listening socket has no event that another process can wait for
+            time.sleep(0.01)  # allowed: no event tells another process that somebody listens
     return False
