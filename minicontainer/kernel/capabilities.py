@@ -120,6 +120,12 @@ def set_ambient(bits: int) -> None:
             syscalls.prctl(flags.PR_CAP_AMBIENT, _AMBIENT_RAISE, number)
 
 
+def set_no_new_privileges() -> None:
+    """Never again gain powers by executing a set-user-ID or file-capability program; for this
+    process and all its children (PR_SET_NO_NEW_PRIVS)."""
+    syscalls.prctl(flags.PR_SET_NO_NEW_PRIVS, 1)
+
+
 def read(pid: int | str = "self") -> dict[str, int]:
     """The five masks of a process: CapInh, CapPrm, CapEff, CapBnd, CapAmb (proc(5))."""
     masks = {}

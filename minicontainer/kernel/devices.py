@@ -75,7 +75,7 @@ def make_device(directory: int, name: str, mode: int, major: int, minor: int) ->
     """Make one device node below a descriptor (mknodat(2)), unless the name is taken."""
     try:
         device = os.makedev(major, minor)
-        syscalls.through("mknodat", os.mknod, name, mode, device, dir_fd=directory)
+        syscalls.through("mknodat", os.mknod, name, syscalls.Octal(mode), device, dir_fd=directory)
     except FileExistsError:
         return
 
@@ -139,15 +139,9 @@ def _existing(root: int, path: str) -> int | None:
         raise
 
 
-def create_sysfs() -> int:
-    """A detached read-only /sys: the devices can be looked at, not switched."""
-    return mounts.create("sysfs", ["ro", "nosuid", "nodev", "noexec"])
-
-
-def is_on(descriptor: int, major: int, minor: int) -> bool:
-    """Is the open file this character device? For devices that somebody else could have moved."""
-    found = os.fstat(descriptor)
-    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(major, minor)
+def create_sysfs(words: list[str] | None = None) -> int:
+    """A detached /sys, by default read-only: the devices can be looked at, not switched."""
+    return mounts.create("sysfs", words or ["ro", "nosuid", "nodev", "noexec"])
 
 
 def bind_console(root: int, terminal: int) -> None:

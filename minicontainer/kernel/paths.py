@@ -45,7 +45,7 @@ def make_directories(root: int, path: str, mode: int = 0o755) -> int:
                 os.close(here)
                 raise
             # A link to nowhere is also "no such file": mkdir then says EEXIST, and we stop.
-            syscalls.through("mkdirat", os.mkdir, name, mode, dir_fd=here)
+            syscalls.through("mkdirat", os.mkdir, name, syscalls.Octal(mode), dir_fd=here)
             below = syscalls.openat2(
                 here, name, os.O_PATH | os.O_DIRECTORY, 0, flags.RESOLVE_NO_SYMLINKS
             )

@@ -237,7 +237,7 @@ def _live(child: Callable[[], None], report: int, mask: set[int]) -> None:
         reset_signals(mask)
         child()
         code = 0
-    except BaseException as error:  # noqa: BLE001 - told to the parent, and the process ends
+    except BaseException as error:
         _tell(report, error)
     finally:
         os._exit(code)

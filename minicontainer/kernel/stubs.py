@@ -5,7 +5,7 @@ host's own /usr/bin/python3, right up to its execve(2): an image whose program i
 `#!/proc/self/exe` would execute the host's interpreter once more, now inside, and root in there
 could open it for writing through /proc/PID/exe and own the host (CVE-2019-5736, which was runc's).
 runc executes a sealed copy of itself first. For Python that is a copy of 7 MB and a second start of
-the interpreter, 12 ms. We execute a sealed file that only knows how to call execve: 0.1 ms.
+the interpreter, 12 ms. We execute a sealed file that only knows how to call execve: 0.2 ms.
 
     error_fd                        a pipe's end; end of file on the other end: the program runs
     stub = exec_stub(error_fd)      or init_stub(error_fd), for run --init

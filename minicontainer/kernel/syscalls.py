@@ -65,6 +65,13 @@ class SyscallError(OSError):
         return f"{self.call}: {self.strerror}"
 
 
+class Octal(int):
+    """Mode bits, which people read in octal."""
+
+    def __str__(self) -> str:
+        return f"{int(self):#o}"
+
+
 class Packed(bytes):
     """A struct for the kernel that remembers its fields, for the trace and for errors."""
 
@@ -169,22 +176,26 @@ class Call:
 def through(name: str, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
     """Make a call that Python already has, with our errors and our trace."""
     started = time.perf_counter()
-    number = 0
-    result: Any = None
+    if trace is not None and name == "execve":
+        trace(render(name, arguments, keywords), "no return", started)
     try:
         result = function(*arguments, **keywords)
     except OSError as error:
         number = error.errno or EINVAL
-    if trace is None and not number:
-        return result
+        call = render(name, arguments, keywords)
+        if trace is not None:
+            trace(call, os.strerror(number), started)
+        raise SyscallError(number, call, HINTS.get((name, number))) from None
+    if trace is not None:
+        trace(render(name, arguments, keywords), str(result or 0), started)
+    return result
+
+
+def render(name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
+    """A call of Python's as a person would write it."""
     shown = [OBJECT.show(value) for value in arguments]
     shown += [f"{key}={OBJECT.show(value)}" for key, value in keywords.items()]
-    call = f"{name}({', '.join(shown)})"
-    if trace is not None:
-        trace(call, os.strerror(number) if number else str(result or 0), started)
-    if number:
-        raise SyscallError(number, call, HINTS.get((name, number)))
-    return result
+    return f"{name}({', '.join(shown)})"
 
 
 _CLONE_NEW = _bits("CLONE_NEW", ctypes.c_int)
@@ -324,7 +335,10 @@ def openat2(descriptor: int, path: str, how: int, mode: int, resolve: int) -> in
     directory behind the descriptor)."""
     packed = Packed.of(
         "QQQ",
-        lambda: f"{{flags={how:#o}, mode={mode:#o}, resolve={flags.decode('RESOLVE_', resolve)}}}",
+        lambda: (
+            f"{{flags={flags.decode('O_', how)}, mode={mode:#o}"
+            f", resolve={flags.decode('RESOLVE_', resolve)}}}"
+        ),
         how | os.O_CLOEXEC,
         mode,
         resolve,

@@ -20,12 +20,20 @@ from ..kernel import (
     stubs,
     syscalls,
     terminal,
+    users,
 )
 from . import spec as specification
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+# File systems that have a chapter of their own.
+_BORN_LATER = {
+    "proc": procfs.create,
+    "sysfs": devices.create_sysfs,
+    "devpts": terminal.create_devpts,
+}
 
 
 def run(
@@ -93,13 +101,8 @@ def confine(
 
     user = wanted.get("user", {})
     sets = {k: capabilities.mask(v) for k, v in (wanted.get("capabilities") or {}).items()}
-    syscalls.through("setgroups", os.setgroups, user.get("additionalGids", []))
     capabilities.drop_bounding(sets.get("bounding", 0))
-    syscalls.prctl(flags.PR_SET_KEEPCAPS, 1)
-    gid, uid = user.get("gid", 0), user.get("uid", 0)
-    syscalls.through("setresgid", os.setresgid, gid, gid, gid)
-    syscalls.through("setresuid", os.setresuid, uid, uid, uid)
-    syscalls.prctl(flags.PR_SET_KEEPCAPS, 0)
+    users.change(user.get("uid", 0), user.get("gid", 0), user.get("additionalGids", []))
     syscalls.prctl(flags.PR_SET_DUMPABLE, 0)  # a change of user may have set it again
     os.umask(user.get("umask", 0o022))
     program = process.find_program(wanted["args"][0], environment.get("PATH", ""))
@@ -108,7 +111,7 @@ def confine(
     # The kernel refuses an ambient capability that is not inheritable; runc drops it as we do.
     capabilities.set_ambient(sets.get("ambient", 0) & permitted & inheritable)
     if wanted.get("noNewPrivileges"):
-        syscalls.prctl(flags.PR_SET_NO_NEW_PRIVS, 1)
+        capabilities.set_no_new_privileges()
     become(program, wanted["args"], environment, init)
 
 
@@ -166,6 +169,8 @@ def mount_one(mount: dict[str, Any], bundle: str, root: int, devpts: int | None)
         elif kind == "cgroup":
             limits.mount_cgroups(root, path, words)
             return
+        elif kind in _BORN_LATER:
+            made = _BORN_LATER[kind](words)
         else:
             made = mounts.create(kind, words, mount.get("source"))
         try:
