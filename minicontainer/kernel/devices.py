@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
-from errno import ENOENT, ENOTDIR
+from errno import EEXIST, ENOENT, ENOTDIR
 
 from ..errors import EngineError
 from . import flags, mounts, paths, syscalls
@@ -64,8 +64,9 @@ def populate(root: int) -> None:
         for name, target in LINKS:
             try:
                 syscalls.through("symlinkat", os.symlink, target, name, dir_fd=dev)
-            except FileExistsError:
-                continue
+            except OSError as error:
+                if error.errno != EEXIST:
+                    raise
     finally:
         os.umask(mask)
         os.close(dev)
@@ -76,8 +77,9 @@ def make_device(directory: int, name: str, mode: int, major: int, minor: int) ->
     try:
         device = os.makedev(major, minor)
         syscalls.through("mknodat", os.mknod, name, syscalls.Octal(mode), device, dir_fd=directory)
-    except FileExistsError:
-        return
+    except OSError as error:
+        if error.errno != EEXIST:
+            raise
 
 
 def open_null(root: int) -> int:
@@ -141,7 +143,7 @@ def _existing(root: int, path: str) -> int | None:
 
 def create_sysfs(words: list[str] | None = None) -> int:
     """A detached /sys, by default read-only: the devices can be looked at, not switched."""
-    return mounts.create("sysfs", words or ["ro", "nosuid", "nodev", "noexec"])
+    return mounts.create("sysfs", ["ro", "nosuid", "nodev", "noexec"] if words is None else words)
 
 
 def bind_console(root: int, terminal: int) -> None:

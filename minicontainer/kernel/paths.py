@@ -24,8 +24,8 @@ def open_in_root(root: int, path: str, how: int = os.O_PATH, mode: int = 0) -> i
 def make_directories(root: int, path: str, mode: int = 0o755) -> int:
     """Make a directory and its missing parents inside the root; an O_PATH descriptor of it.
 
-    Links on the way are followed inside the root, as the container itself would. NotADirectoryError
-    (as SyscallError) when a file is in the way.
+    Links on the way are followed inside the root, as the container itself would. SyscallError when
+    a file (ENOTDIR) or a link to nowhere (EEXIST) is in the way.
     """
     try:
         return open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
@@ -39,19 +39,22 @@ def make_directories(root: int, path: str, mode: int = 0o755) -> int:
             continue
         walked = f"{walked}/{name}"
         try:
-            below = open_in_root(root, walked, os.O_PATH | os.O_DIRECTORY)
-        except OSError as error:
-            if error.errno != ENOENT:
-                os.close(here)
-                raise
-            # A link to nowhere is also "no such file": mkdir then says EEXIST, and we stop.
-            syscalls.through("mkdirat", os.mkdir, name, syscalls.Octal(mode), dir_fd=here)
-            below = syscalls.openat2(
-                here, name, os.O_PATH | os.O_DIRECTORY, 0, flags.RESOLVE_NO_SYMLINKS
-            )
-        os.close(here)
+            below = _open_or_make(root, walked, here, name, mode)
+        finally:
+            os.close(here)
         here = below
     return here
+
+
+def _open_or_make(root: int, walked: str, here: int, name: str, mode: int) -> int:
+    try:
+        return open_in_root(root, walked, os.O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno != ENOENT:
+            raise
+    # A link to nowhere is also "no such file": mkdir then says EEXIST, and we stop.
+    syscalls.through("mkdirat", os.mkdir, name, syscalls.Octal(mode), dir_fd=here)
+    return syscalls.openat2(here, name, os.O_PATH | os.O_DIRECTORY, 0, flags.RESOLVE_NO_SYMLINKS)
 
 
 def make_file(root: int, path: str, mode: int = 0o644) -> int:

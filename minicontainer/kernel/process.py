@@ -45,16 +45,16 @@ class Process:
     """A child process.
 
     pid: its number in the caller's PID namespace; pidfd: a descriptor that means this process
-    and no later one with the same number.
+    and no later one with the same number; ended: its exit code once it was waited for.
     """
 
-    __slots__ = ("pid", "pidfd", "_report", "_code")
+    __slots__ = ("pid", "pidfd", "_report", "ended")
 
     def __init__(self, pid: int, pidfd: int, report: int) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self._report = report
-        self._code: int | None = None
+        self.ended: int | None = None
 
     def wait_exec(self, program: str = "the program") -> None:
         """Wait until the child has become its program; raise what stopped it.
@@ -81,12 +81,12 @@ class Process:
 
         Asked again, it gives the same answer.
         """
-        if self._code is None:
+        if self.ended is None:
             ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
             assert ended is not None
             killed = ended.si_code != os.CLD_EXITED
-            self._code = ended.si_status + (128 if killed else 0)
-        return self._code
+            self.ended = ended.si_status + (128 if killed else 0)
+        return self.ended
 
     def signal(self, number: int) -> None:
         """Send a signal; nothing happens when the process is gone (pidfd_send_signal(2))."""
@@ -146,7 +146,11 @@ def spawn(
         _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
     process = Process(pid, pidfd, report_read)
     if pid < 0:
-        process.wait_exec()
+        process.ended = 125
+        try:
+            process.wait_exec()
+        finally:
+            process.close()
     return process
 
 

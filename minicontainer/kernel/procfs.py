@@ -17,7 +17,7 @@ CHAPTER = 5
 
 def create(words: list[str] | None = None) -> int:
     """A detached /proc for the caller's PID namespace; the caller must be born into it."""
-    return mounts.create("proc", words or ["nosuid", "nodev", "noexec"])
+    return mounts.create("proc", ["nosuid", "nodev", "noexec"] if words is None else words)
 
 
 def pids(proc: str = "/proc") -> list[int]:

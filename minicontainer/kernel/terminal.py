@@ -31,7 +31,7 @@ DEVPTS_WORDS = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620",
 
 def create_devpts(words: list[str] | None = None) -> int:
     """A detached devpts of one's own; its descriptor."""
-    return mounts.create("devpts", words or DEVPTS_WORDS)
+    return mounts.create("devpts", DEVPTS_WORDS if words is None else words)
 
 
 def open_pair(devpts: int) -> tuple[int, int]:
