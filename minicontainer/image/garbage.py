@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 
-from ..errors import EngineError
 from ..files import Lock, remove_tree
+from .blobs import explain
 from .digest import Descriptor, is_hex
 from .manifest import Manifest, parse, parse_config
-from .unpacking import chain_id, read_stacks
+from .unpacking import chain_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,28 +22,17 @@ if TYPE_CHECKING:
 
 def sweep(store: Store) -> None:
     """Remove unfinished files and half-made directories; the caller holds the lock exclusively."""
-    for directory in (
-        store.unfinished,
-        store.layers,
-        store.stacks,
-        store.blobs.directory,
-        store.layout,
-    ):
+    for name in os.listdir(store.unfinished):
+        path = f"{store.unfinished}/{name}"
+        if os.path.isdir(path) and not os.path.islink(path):
+            remove_tree(path)
+        else:
+            os.unlink(path)
+    for directory in (store.layers, store.stacks, store.blobs.directory):
+        # What write_atomic() left when it was killed.
         for name in os.listdir(directory):
-            if directory == store.unfinished or _is_leftover(directory, name, store):
-                path = f"{directory}/{name}"
-                if os.path.isdir(path) and not os.path.islink(path):
-                    remove_tree(path)
-                else:
-                    os.unlink(path)
-
-
-def _is_leftover(directory: str, name: str, store: Store) -> bool:
-    if directory == store.layout:
-        # An index.json.PID.tmp may be a living one's: index.json changes under another lock.
-        return False
-    stem = name.removesuffix(".json") if directory == store.stacks else name
-    return not (len(stem) == 64 and is_hex(stem))
+            if name.endswith(".tmp"):
+                os.unlink(f"{directory}/{name}")
 
 
 def collect(store: Store) -> list[str]:
@@ -60,7 +49,7 @@ def collect(store: Store) -> list[str]:
     except BlockingIOError:
         return []
     except OSError as error:
-        raise EngineError(f"cannot remove unused images: {error.strerror}") from error
+        raise explain("remove unused images", error)
 
 
 def _collect(store: Store) -> list[str]:
@@ -69,19 +58,32 @@ def _collect(store: Store) -> list[str]:
     images: set[str] = set()
     for entry in store.entries():
         _mark(store, Descriptor.from_json(entry), blobs, layers, images)
-    stacks = read_stacks(store)
-    for hex in stacks.keys() - images:
-        # The stack goes first: it is what says that the layers are there.
-        os.unlink(f"{store.stacks}/{hex}.json")
-    for name in set(os.listdir(store.layers)) - layers:
-        # Out of sight in one step: a kill half-way must not leave a layer with holes.
-        grave = f"{store.unfinished}/{name}"
-        os.rename(f"{store.layers}/{name}", grave)
-        remove_tree(grave)
-    unused = sorted(set(os.listdir(store.blobs.directory)) - blobs)
+    # Stacks go before layers, layers before blobs, each layer out of sight in one step: whatever
+    # is still named after a kill half-way is whole.
+    for name in _unused(store.stacks, images):
+        os.unlink(f"{store.stacks}/{name}")
+    unused = _unused(store.layers, layers)
     for name in unused:
-        os.unlink(f"{store.blobs.directory}/{name}")
-    return [f"sha256:{name}" for name in unused]
+        if not name.endswith(".json"):
+            os.rename(f"{store.layers}/{name}", f"{store.unfinished}/{name}")
+            remove_tree(f"{store.unfinished}/{name}")
+    for name in unused:
+        if name.endswith(".json"):
+            os.unlink(f"{store.layers}/{name}")
+    gone = _unused(store.blobs.directory, blobs)
+    for name in gone:
+        os.unlink(store.blobs.path(f"sha256:{name}"))
+    return [f"sha256:{name}" for name in gone]
+
+
+def _unused(directory: str, needed: set[str]) -> list[str]:
+    """The files named by a digest that is not needed; files with other names are not ours."""
+    found = []
+    for name in sorted(os.listdir(directory)):
+        hex = name.removesuffix(".json")
+        if len(hex) == 64 and is_hex(hex) and hex not in needed:
+            found.append(name)
+    return found
 
 
 def _mark(

@@ -135,7 +135,7 @@ def choose(manifests: list[Descriptor], wanted: Platform, name: str = "the image
     images = [
         (Platform.from_json(manifest.platform) if manifest.platform else None, manifest)
         for manifest in manifests
-        if not _is_attestation(manifest)
+        if not is_attestation(manifest)
     ]
     for candidate in wanted.runnable():
         for platform, manifest in images:
@@ -150,7 +150,8 @@ def choose(manifests: list[Descriptor], wanted: Platform, name: str = "the image
     )
 
 
-def _is_attestation(manifest: Descriptor) -> bool:
+def is_attestation(manifest: Descriptor) -> bool:
+    """Whether the manifest is buildkit's provenance of an image, and no image."""
     kind = (manifest.annotations or {}).get("vnd.docker.reference.type")
     platform = manifest.platform or {}
     return kind == "attestation-manifest" or platform.get("os") == "unknown"

@@ -27,7 +27,7 @@ from ..files import Lock, write_atomic
 from . import index
 from .blobs import Blobs, BlobWriter, explain
 from .digest import Descriptor, is_hex
-from .manifest import LIMIT, Manifest, parse, parse_config, parse_manifest
+from .manifest import INDEXES, LIMIT, parse, parse_config, parse_manifest
 from .reference import Reference, ReferenceError
 
 TYPE_CHECKING = False
@@ -189,7 +189,7 @@ class Store:
         is one). Durable: the name survives a power cut.
         """
         manifest = image.manifest if isinstance(image, Image) else image
-        id = image.id if isinstance(image, Image) else self._manifest(manifest).config.digest
+        id = image.id if isinstance(image, Image) else self._config_of(manifest)
         new = index.make_entry(manifest, id, reference, repo_digest)
 
         def change(entries: list[Entry]) -> list[Entry]:
@@ -212,6 +212,10 @@ class Store:
                 [index.without_tag(e) if index.is_named(e, reference) else e for e in entries]
             )
         )
+
+    def image_of(self, manifest: Descriptor) -> Image:
+        """The image of a manifest whose blobs are all there, named or not: to unpack, then tag."""
+        return Image(self, self._config_of(manifest), self._for_host(manifest), [], [])
 
     def entries(self) -> list[Entry]:
         """The entries of index.json (see index.py)."""
@@ -250,7 +254,7 @@ class Store:
     def id_of(self, entry: Entry) -> str:
         """The image id of an entry; those that skopeo or umoci wrote do not carry it."""
         known = index.annotation(entry, index.IMAGE_ID)
-        return known or self._manifest(Descriptor.from_json(entry)).config.digest
+        return known or self._config_of(Descriptor.from_json(entry))
 
     def _by_id(self, entries: list[Entry], start: str, text: str) -> Image:
         found: dict[str, Entry] = {}
@@ -279,18 +283,24 @@ class Store:
                 digest = index.annotation(other, index.REPO_DIGEST) or reference.digest
                 if digest:
                     digests.add(str(reference.with_digest(digest)))
-        manifest = Descriptor.from_json(entry)
+        manifest = self._for_host(Descriptor.from_json(entry))
         manifest.annotations = None
         return Image(self, id, manifest, sorted(names), sorted(digests))
 
-    def _manifest(self, descriptor: Descriptor) -> Manifest:
-        """The image manifest of a descriptor; of an index, the one for this machine."""
-        value = parse(self.read_blob(descriptor.digest), descriptor.media_type)
-        if isinstance(value, Manifest):
-            return value
+    def _for_host(self, descriptor: Descriptor) -> Descriptor:
+        """The descriptor; of an index, which another tool can have put here, the host's build."""
+        if descriptor.media_type not in INDEXES:
+            return descriptor
         from .platform import Platform, choose
 
-        return self._manifest(choose(value, Platform.host()))
+        value = parse(self.read_blob(descriptor.digest), descriptor.media_type)
+        assert isinstance(value, list)
+        return self._for_host(choose(value, Platform.host()))
+
+    def _config_of(self, descriptor: Descriptor) -> str:
+        """The digest of the config that the manifest names: the image's id."""
+        manifest = self._for_host(descriptor)
+        return parse_manifest(self.read_blob(manifest.digest), manifest.media_type).config.digest
 
     # Blobs (see blobs.py)
 
@@ -333,9 +343,13 @@ class Store:
         """Whether stack() would answer."""
         return os.path.exists(f"{self.stacks}/{image.id[7:]}.json")
 
+    def sizes(self, image: Image) -> list[int]:
+        """Bytes of the files in each layer, top first; empty before unpacking."""
+        return list(self._read_stack(image)["sizes"]) if self.is_unpacked(image) else []
+
     def size(self, image: Image) -> int:
         """Bytes of the files in all layers, as `docker images` shows; 0 before unpacking."""
-        return sum(self._read_stack(image)["sizes"]) if self.is_unpacked(image) else 0
+        return sum(self.sizes(image))
 
     def unpack(
         self, image: Image, progress: Callable[[Descriptor, str], None] | None = None
@@ -354,6 +368,20 @@ class Store:
         except FileNotFoundError:
             raise EngineError(f"image {image.short_id} is not unpacked") from None
         return value
+
+    # What a person wants to know (see describe.py)
+
+    def inspect(self, image: Image) -> dict[str, Any]:
+        """What `docker image inspect` shows."""
+        from . import describe
+
+        return describe.inspect(image)
+
+    def history(self, image: Image) -> list[dict[str, Any]]:
+        """The rows of `docker history`, the newest first: Id, Created, CreatedBy, Size, Comment."""
+        from . import describe
+
+        return describe.history(image)
 
     # Removal (see garbage.py and removal.py)
 

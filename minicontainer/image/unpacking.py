@@ -1,8 +1,8 @@
 """From blobs to the directories that a container's root is made of.
 
-A layer is unpacked once, whatever images share it, into layers/<hex of its diff id>. A layer
-that cannot be told without those below it (a hard link to a file of a lower layer) is unpacked
-into layers/<hex of its chain id> instead: its content then depends on them.
+A layer is unpacked once, whatever images share it, into layers/<hex of its diff id>. Few layers
+cannot be told without those below (see layer.py): those are unpacked again, for their stack, into
+layers/<hex of their chain id>. A file layers/<hex>.json beside each says what unpacking it told.
 """
 
 from __future__ import annotations
@@ -21,11 +21,16 @@ if TYPE_CHECKING:
     from .digest import Descriptor
     from .store import Image, Store
 
+    Progress = Callable[[Descriptor, str], None]
 
-def unpack_image(
-    store: Store, image: Image, progress: Callable[[Descriptor, str], None] | None = None
-) -> None:
-    """Unpack what is missing, the lowest layer first, and write the stack file last."""
+
+def unpack_image(store: Store, image: Image, progress: Progress | None = None) -> None:
+    """Unpack what is missing, the lowest layer first, and write the stack file last.
+
+    Damage, hostile content, a full disk: EngineError, and the image is not unpacked.
+    """
+    from . import layer as unpacker
+
     if store.is_unpacked(image):
         return
     names: list[str] = []
@@ -33,10 +38,12 @@ def unpack_image(
     chain = ""
     for layer, diff_id in image.layers():
         chain = chain_id(chain, diff_id)
-        name, size = unpack_layer(store, layer, diff_id, chain, names, progress)
-        names.insert(0, name)
-        sizes.insert(0, size)
-    write_stack(store, image, names, sizes)
+        name = unpack_layer(store, layer, diff_id, chain, names, progress)
+        sizes.insert(0, _record(store, name)["size"])
+        # Overlayfs does not look for "nothing from below" on the root of a layer.
+        names = [name] if unpacker.is_opaque(f"{store.layers}/{name}") else [name, *names]
+    stack = {"layers": names, "sizes": sizes}
+    write_atomic(f"{store.stacks}/{image.id[7:]}.json", jsonio.dumps(stack))
 
 
 def unpack_layer(
@@ -45,30 +52,63 @@ def unpack_layer(
     diff_id: str,
     chain: str,
     below: list[str],
-    progress: Callable[[Descriptor, str], None] | None = None,
-) -> tuple[str, int]:
-    """Unpack one layer unless it is there; its name below layers/ and the bytes of its files.
+    progress: Progress | None = None,
+) -> str:
+    """Unpack one layer unless it is there; its name below layers/.
 
-    chain: its chain id. below: the names of the layers under it, top first. Of two processes
-    that want the same layer, one works and the other waits for it; several threads may unpack
-    different layers at once.
+    chain: its chain id. below: the names of the layers under it, top first. Without any it is
+    unpacked by itself, which is all that most layers need: so several threads may work ahead, and
+    unpack_image() says afterwards which ones must be done again for their stack. Of two processes
+    that want the same layer, one works and the other waits for it.
     """
     from . import layer as unpacker
 
-    with Lock(f"{store.unfinished}/{diff_id[7:]}.lock"):
-        for name in (diff_id[7:], chain[7:]):
-            if os.path.isdir(f"{store.layers}/{name}"):
-                if progress:
-                    progress(layer, "exists")
-                return name, _known_size(store, name)
+    name = diff_id[7:]
+    if _unpack_once(store, layer, diff_id, name, [], progress) and progress:
+        progress(layer, "exists")
+    directories = [f"{store.layers}/{each}" for each in below]
+    implicit = _record(store, name)["implicit"]
+    if below and implicit and unpacker.depends_on_lower(implicit, directories):
+        name = chain[7:]
+        _unpack_once(store, layer, diff_id, name, directories, progress)
+    return name
+
+
+def _unpack_once(
+    store: Store,
+    layer: Descriptor,
+    diff_id: str,
+    name: str,
+    lower: list[str],
+    progress: Progress | None,
+) -> bool:
+    """Unpack into layers/<name>, or find it there: then True."""
+    from . import layer as unpacker
+
+    directory = f"{store.layers}/{name}"
+    if os.path.isdir(directory):
+        return True
+    with Lock(f"{store.unfinished}/layer-{name}.lock"):
+        if os.path.isdir(directory):
+            return True
         if progress:
             progress(layer, "unpacking")
-        name = diff_id[7:]
-        path = store.blob_path(layer.digest)
-        unpacker.unpack(path, layer.media_type, diff_id, f"{store.layers}/{name}")
+        # Aside first, so that the record is there before the directory can be found.
+        aside = f"{store.unfinished}/{name}"
+        blob = store.blob_path(layer.digest)
+        done = unpacker.unpack(blob, layer.media_type, diff_id, aside, lower)
+        record = {"size": done.size, "implicit": done.implicit}
+        write_atomic(f"{directory}.json", jsonio.dumps(record))
+        os.rename(aside, directory)
         if progress:
             progress(layer, "unpacked")
-        return name, _size_of(f"{store.layers}/{name}")
+        return False
+
+
+def _record(store: Store, name: str) -> dict[str, Any]:
+    """What unpacking told: "size" in bytes, "implicit" as layer.Unpacked has it."""
+    value: dict[str, Any] = jsonio.read(f"{store.layers}/{name}.json")
+    return value
 
 
 def chain_id(below: str, diff_id: str) -> str:
@@ -77,44 +117,3 @@ def chain_id(below: str, diff_id: str) -> str:
     below: the chain id of the layers under it, "" for the lowest.
     """
     return digest_of(f"{below} {diff_id}".encode()) if below else diff_id
-
-
-def write_stack(store: Store, image: Image, names: list[str], sizes: list[int]) -> None:
-    """Say that the image is unpacked: its layers' names, top first, and the bytes of each."""
-    stack = {"layers": names, "sizes": sizes}
-    write_atomic(f"{store.stacks}/{image.id[7:]}.json", jsonio.dumps(stack))
-
-
-def read_stacks(store: Store) -> dict[str, dict[str, Any]]:
-    """All stack files: the hex of the image's id and what the file says."""
-    found = {}
-    for file in os.listdir(store.stacks):
-        hex, _, rest = file.partition(".")
-        if rest == "json":
-            found[hex] = jsonio.read(f"{store.stacks}/{file}")
-    return found
-
-
-def _known_size(store: Store, name: str) -> int:
-    """The size that another image's stack file remembers, so that nothing is walked twice."""
-    for stack in read_stacks(store).values():
-        if name in stack["layers"]:
-            size: int = stack["sizes"][stack["layers"].index(name)]
-            return size
-    return _size_of(f"{store.layers}/{name}")
-
-
-def _size_of(directory: str) -> int:
-    """Bytes of the regular files below a directory; a file with several links counts once."""
-    total = 0
-    counted: set[int] = set()
-    waiting = [directory]
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                elif entry.is_file(follow_symlinks=False) and entry.inode() not in counted:
-                    counted.add(entry.inode())
-                    total += entry.stat(follow_symlinks=False).st_size
-    return total
