@@ -36,17 +36,19 @@ _GENERIC = ("", "application/octet-stream", "application/x-tar", "application/gz
 
 
 class Unpacked:
-    """What unpack() did. entries: how many the archive has; size: bytes of the archive, unpacked.
+    """What unpack() did. entries: how many the archive has; size: bytes of the archive, unpacked;
+    content: bytes of the files in it, which is what docker shows as the layer's size.
 
     implicit: directories that the archive uses and does not describe, "." for the root. They have
     mode 0755 and owner root; depends_on_lower() says whether that is right.
     """
 
-    __slots__ = ("entries", "size", "implicit")
+    __slots__ = ("entries", "size", "content", "implicit")
 
-    def __init__(self, entries: int, size: int, implicit: list[str]) -> None:
+    def __init__(self, entries: int, size: int, content: int, implicit: list[str]) -> None:
         self.entries = entries
         self.size = size
+        self.content = content
         self.implicit = implicit
 
 
@@ -90,7 +92,7 @@ def unpack(
         raise
     except OSError as error:
         raise EngineError(f"cannot unpack layer {diff_id[7:19]}: {error}") from error
-    return Unpacked(report["entries"], report["size"], report["implicit"])
+    return Unpacked(report["entries"], report["size"], report["content"], report["implicit"])
 
 
 def depends_on_lower(implicit: Iterable[str], lower: Sequence[str]) -> bool:

@@ -53,11 +53,12 @@ class Placement:
     """
 
     __slots__ = (
-        "_root", "_lower", "_open", "_aliases", "_directories", "_implicit", "_whiteouts",
-        "_opaque",
+        "content", "_root", "_lower", "_open", "_aliases", "_directories", "_implicit",
+        "_whiteouts", "_opaque",
     )  # fmt: skip
 
     def __init__(self, root: int, lower: list[int] | None = None) -> None:
+        self.content = 0  # bytes of all files: what docker calls the layer's size
         self._root = root
         self._lower = lower or []
         # Paths below are clean and free of symbolic links: what the kernel would call the place.
@@ -93,6 +94,7 @@ class Placement:
                 file = os.open(base, _CREATE, entry.mode & 0o777, dir_fd=directory)
             try:
                 if entry.size:
+                    self.content += entry.size
                     reader.copy(file)
                 # chown clears the setuid bits and file capabilities, so they come after it.
                 if entry.uid or entry.gid:

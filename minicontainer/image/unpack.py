@@ -47,7 +47,8 @@ def run(
     lower: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Unpack a layer in a worker and wait for it; what it reports: digest, size, entries, implicit.
+    """Unpack a layer in a worker and wait for it; what it reports: digest, size, content,
+    entries, implicit.
 
     blob: descriptor, at its start. kind: see compression.sniff. directory: exists, empty.
     EngineError with the worker's reason.
@@ -168,9 +169,11 @@ def _work(request: dict[str, Any]) -> dict[str, Any]:
     target = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     os.close(root)
     chunks = compression.ahead(iter(stream)) if request["size"] > _SMALL else iter(stream)
-    entries, implicit = extract(tar.Reader(chunks), placement.Placement(target, lower))
+    place = placement.Placement(target, lower)
+    entries, implicit = extract(tar.Reader(chunks), place)
     return {
-        "digest": stream.digest(), "size": stream.size, "entries": entries, "implicit": implicit,
+        "digest": stream.digest(), "size": stream.size, "content": place.content,
+        "entries": entries, "implicit": implicit,
     }  # fmt: skip
 
 

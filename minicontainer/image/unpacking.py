@@ -97,7 +97,7 @@ def _unpack_once(
         aside = f"{store.unfinished}/{name}"
         blob = store.blob_path(layer.digest)
         done = unpacker.unpack(blob, layer.media_type, diff_id, aside, lower)
-        record = {"size": done.size, "implicit": done.implicit}
+        record = {"size": done.content, "implicit": done.implicit}
         write_atomic(f"{directory}.json", jsonio.dumps(record))
         os.rename(aside, directory)
         if progress:
