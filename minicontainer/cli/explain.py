@@ -1,0 +1,59 @@
+"""`run --explain`: the start of a container as it happens, one line per system call."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from ..kernel import syscalls
+
+# Calls that the runtime makes itself, by the chapter that tells about them.
+CHAPTERS = {
+    "setsid": 1,
+    "execve": 1,
+    "clone3": 5,
+    "chdir": 3,
+    "setgroups": 9,
+    "setresgid": 9,
+    "setresuid": 9,
+    "prctl": 9,
+    "close_range": 17,
+}
+
+
+def explain() -> None:
+    """Print every system call of this process and of the container's first one from now on.
+
+    Through a descriptor of our own: in the container's process 2 becomes the container's.
+    """
+    screen = os.dup(2)
+    begin = time.perf_counter()
+    engine = os.getpid()
+
+    def tell(call: str, result: str, started: float) -> None:
+        now = time.perf_counter()
+        who = "engine" if os.getpid() == engine else "container"
+        chapter = find_chapter(call)
+        line = (
+            f"{(started - begin) * 1e3:8.3f} ms {(now - started) * 1e6:6.0f} µs  "
+            f"{who:<9}  {f'ch {chapter:02d}' if chapter else '     '}  {call} = {result}\n"
+        )
+        os.write(screen, line.encode(errors="replace"))
+
+    os.write(screen, b"        at     took  where      told   system call\n")
+    syscalls.trace = tell
+
+
+def find_chapter(call: str) -> int | None:
+    """The chapter of the kernel module that makes the call, or of the call itself."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        module = frame.f_globals
+        if module.get("CHAPTER") and module["__name__"] != syscalls.__name__:
+            number: int = module["CHAPTER"]
+            return number
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return CHAPTERS.get(call.partition("(")[0])

@@ -1,0 +1,183 @@
+"""The command `minicontainer`: global options, the choice of the command, and how errors look."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .. import __version__
+from ..engine.home import DATA_ROOT, RUN_ROOT, Home
+from ..errors import EngineError
+from .options import Command, Option, Values, help_text, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# The words of each command, and where its table is: file and name. A file is imported when its
+# command is called: `run` does not pay for `pull`.
+COMMANDS = {
+    "run": "run:RUN",
+    "exec": "exec:EXEC",
+    "ps": "ps:PS",
+    "logs": "logs:LOGS",
+    "stop": "signals:STOP",
+    "kill": "signals:KILL",
+    "wait": "signals:WAIT",
+    "rm": "containers:RM",
+    "inspect": "inspect:INSPECT",
+    "pull": "images:PULL",
+    "load": "images:LOAD",
+    "images": "images:IMAGES",
+    "tag": "images:TAG",
+    "rmi": "images:RMI",
+    "history": "images:HISTORY",
+    "image starter": "images:STARTER",
+    "image inspect": "inspect:IMAGE_INSPECT",
+    "image prune": "images:PRUNE",
+    "container inspect": "inspect:CONTAINER_INSPECT",
+    "container prune": "containers:PRUNE",
+    "version": "system:VERSION",
+    "info": "system:INFO",
+}
+ALIASES = {
+    **{f"container {name}": name for name in "run exec logs stop kill wait rm".split()},
+    **{f"image {name}": name for name in "pull load tag history".split()},
+    **{f"container {name}": "ps" for name in ("ls", "list", "ps")},
+    **{f"image {name}": "images" for name in ("ls", "list")},
+    **{f"image {name}": "rmi" for name in ("rm", "remove")},
+    "container remove": "rm",
+    "system info": "info",
+}
+# Docker's commands that a later chapter brings: better a clear word than "unknown command".
+LATER = frozenset(
+    "attach build commit container cp create diff events export image import login logout network "
+    "pause port push rename restart save search start stats system top unpause update "
+    "volume".split()
+)
+
+GLOBAL = Command(
+    "",
+    "COMMAND",
+    "A container engine that you can read.",
+    lambda home, values: 0,
+    (
+        Option("--root", f"where images and containers are kept (default {DATA_ROOT}, or "
+               "MINICONTAINER_ROOT)", value="DIR"),
+        Option("--run-root", f"where the state of running containers is kept (default {RUN_ROOT}, "
+               "or MINICONTAINER_RUN_ROOT)", value="DIR"),
+        Option("--debug -D", "show the trace of an error"),
+        Option("--version -v", "print the version and quit"),
+    ),
+    interspersed=False,
+)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; its exit code. Errors are printed as one line and a hint."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # Known before the parse, so that an error of the parse can be looked at too.
+    debug = "--debug" in words[:4] or "-D" in words[:4]
+    command = GLOBAL
+    try:
+        options = parse(GLOBAL, words)
+        if options is None or not (options.words or options.flag("version")):
+            print(_overview())
+            return 0 if options is None else 1
+        if options.flag("version"):
+            print(f"minicontainer version {__version__}")
+            return 0
+        debug = options.flag("debug")
+        command, rest = find(options.words)
+        values = parse(command, rest)
+        if values is None:
+            print(help_text(command))
+            return 0
+        home = Home(options.text("root"), options.text("run-root"))
+        code = command.action(home, values)
+        # Here and not at the interpreter's end, where a closed pipe is an ugly message.
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read us has enough (`minicontainer ps | head -1`): as SIGPIPE would end us.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + 13
+    except KeyboardInterrupt:
+        return 130
+    except EngineError as error:
+        return _complain(error, command, debug)
+    except OSError as error:
+        # SyscallError shows its call and may have a hint; a plain OSError names its file.
+        hint = getattr(error, "hint", None)
+        return _complain(EngineError(_in_words(error), hint=hint), command, debug, error)
+    except Exception as error:
+        told = EngineError(
+            f"internal error: {type(error).__name__}: {error}",
+            hint="this is a bug; `minicontainer --debug …` shows where",
+        )
+        return _complain(told, command, debug, error)
+
+
+def find(words: Sequence[str]) -> tuple[Command, list[str]]:
+    """The command that the first one or two words name, and the words after it."""
+    for count in (2, 1):
+        name = " ".join(words[:count])
+        name = ALIASES.get(name, name)
+        if name in COMMANDS:
+            return load(name), list(words[count:])
+    name = words[0]
+    if name in ("image", "container"):
+        if len(words) > 1 and not words[1].startswith("-"):
+            name = f"{name} {words[1]}"
+        else:
+            known = sorted(n.split()[1] for n in (*COMMANDS, *ALIASES) if n.startswith(name + " "))
+            raise EngineError(f"which {name} command?", hint=" | ".join(known), exit_code=1)
+    elif name in LATER:
+        raise EngineError(f"{name} of docker's is not implemented yet", exit_code=1)
+    raise EngineError(f"unknown command: {name}", hint="see 'minicontainer --help'", exit_code=1)
+
+
+def load(name: str) -> Command:
+    """The table of one command."""
+    file, _, attribute = COMMANDS[name].partition(":")
+    module = __import__(f"{__package__}.{file}", fromlist=[attribute])
+    command: Command = getattr(module, attribute)
+    return command
+
+
+def _overview() -> str:
+    commands = "\n".join(f"  {name:<18}{load(name).summary}" for name in COMMANDS)
+    return f"{help_text(GLOBAL)}\n\nCommands:\n{commands}"
+
+
+def _complain(
+    error: EngineError, command: Command, debug: bool, cause: BaseException | None = None
+) -> int:
+    try:
+        sys.stdout.flush()
+        if debug:
+            import traceback
+
+            traceback.print_exception(cause or error)
+        print(error.render(), file=sys.stderr)
+    except OSError:
+        pass  # nobody is there to read it; the exit code still tells
+    return command.failure if error.exit_code == 125 and not _is_usage(error) else error.exit_code
+
+
+def _is_usage(error: EngineError) -> bool:
+    from .options import UsageError
+
+    return isinstance(error, UsageError)
+
+
+def _in_words(error: OSError) -> str:
+    if hasattr(error, "call"):
+        return str(error)
+    name = f"{error.filename}: " if error.filename else ""
+    return f"{name}{error.strerror or error}"
+
+
+def values_of(name: str, words: Sequence[str]) -> Values | None:
+    """Parse the words of one command; for tests and tools."""
+    return parse(load(name), words)

@@ -1,0 +1,158 @@
+"""`run`: make a container from an image and start it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..engine.create import Settings
+from ..engine.home import Home
+from ..errors import EngineError
+from . import arguments
+from .options import Command, Option, Values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..image.progress import Progress
+    from ..image.reference import Reference
+
+DOCKER_LATER = (
+    "--add-host --annotation --attach -a --blkio-weight --blkio-weight-device --cgroup-parent "
+    "--cgroupns --cpu-count --cpu-percent --cpu-period --cpu-quota --cpu-rt-period "
+    "--cpu-rt-runtime --cpu-shares -c --cpus --cpuset-cpus --cpuset-mems --detach-keys --device "
+    "--device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps "
+    "--device-write-iops --disable-content-trust --dns --dns-option --dns-search --domainname "
+    "--expose --gpus --health-cmd --health-interval --health-retries --health-start-interval "
+    "--health-start-period --health-timeout --io-maxbandwidth --io-maxiops --ip --ip6 --ipc "
+    "--isolation --kernel-memory --link --link-local-ip --log-driver --log-opt --mac-address "
+    "--memory -m --memory-reservation --memory-swap --memory-swappiness --net-alias "
+    "--network-alias --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit "
+    "--privileged --publish -p --publish-all -P --restart --runtime --security-opt --shm-size "
+    "--storage-opt --sysctl --use-api-socket --userns --uts --volume-driver --volumes-from"
+)
+
+OPTIONS = (
+    Option("--cap-add", "add a Linux capability", value="NAME", many=True),
+    Option("--cap-drop", "drop a Linux capability", value="NAME", many=True),
+    Option("--cidfile", "write the container's id to a file", value="FILE"),
+    Option("--detach -d", "run in the background and print the container's id"),
+    Option("--entrypoint", "replace the image's ENTRYPOINT", value="PROGRAM"),
+    Option("--env -e", "set an environment variable, or pass the caller's on", value="NAME[=VALUE]",
+           many=True),
+    Option("--env-file", "read environment variables from a file", value="FILE", many=True),
+    Option("--explain", "tell the start as it happens: each system call, its time, its chapter"),
+    Option("--group-add", "add a group to the process", value="GROUP", many=True),
+    Option("--hostname -h", "the container's host name", value="NAME"),
+    Option("--init", "run a tiny init that passes signals on and reaps orphans"),
+    Option("--interactive -i", "pass the standard input to the container"),
+    Option("--label -l", "set a label", value="NAME[=VALUE]", many=True),
+    Option("--label-file", "read labels from a file", value="FILE", many=True),
+    Option("--mount", "attach a directory of the host or a tmpfs: "
+           "type=bind,source=DIR,target=DIR[,readonly] or type=tmpfs,target=DIR", value="SPEC",
+           many=True),
+    Option("--name", "the container's name", value="NAME"),
+    Option("--network", "none: an own network with nothing in it; host: the host's", value="MODE",
+           default="none"),
+    Option("--platform", "the image's platform: os[/arch[/variant]]", value="PLATFORM"),
+    Option("--pull", "when to pull the image: always, missing, never", value="WHEN",
+           default="missing"),
+    Option("--quiet -q", "show no progress of the pull"),
+    Option("--read-only", "make the root file system read-only"),
+    Option("--rm", "remove the container when it ends"),
+    Option("--sig-proxy", "pass signals on to the process", default=True),
+    Option("--stop-signal", "the signal that asks the container to end", value="SIGNAL"),
+    Option("--stop-timeout", "seconds to wait before the container is killed", value="SECONDS",
+           number=True),
+    Option("--tmpfs", "mount a tmpfs", value="DIR[:OPTIONS]", many=True),
+    Option("--tty -t", "give the container a terminal"),
+    Option("--ulimit", "a limit of setrlimit(2)", value="NAME=SOFT[:HARD]", many=True),
+    Option("--user -u", "who the process is", value="USER[:GROUP]"),
+    Option("--volume -v", "attach a directory or file of the host", value="SOURCE:TARGET[:OPTIONS]",
+           many=True),
+    Option("--workdir -w", "the working directory", value="DIR"),
+)  # fmt: skip
+
+
+def run(home: Home, values: Values) -> int:
+    """The action of `minicontainer run`."""
+    settings = make_settings(values)
+    detach = values.flag("detach")
+    if values.flag("explain"):
+        if detach:
+            raise EngineError("--explain tells a start in the foreground, not one with --detach")
+        from .explain import explain
+
+        explain()
+    if settings.tty and settings.interactive and not detach and not os.isatty(0):
+        raise EngineError("the input device is not a TTY", exit_code=1)
+    from ..engine import run as engine
+
+    cidfile = values.text("cidfile")
+    if cidfile is not None and os.path.exists(cidfile):
+        raise EngineError(
+            f"container ID file found, make sure the other container isn't running "
+            f"or delete {cidfile}"
+        )
+    on_pull = None if values.flag("quiet") else announce
+    on_created = arguments.write_cidfile(cidfile) if cidfile is not None else None
+    if detach:
+        print(engine.run_detached(home, settings, on_created=on_created, on_pull=on_pull))
+        return 0
+    # As in docker: with a terminal, the keys make the signals, inside.
+    forward = values.flag("sig-proxy") and not settings.tty
+    return engine.run(home, settings, forward=forward, on_created=on_created, on_pull=on_pull)
+
+
+def announce(reference: Reference) -> Progress:
+    """Say that an image is pulled, on standard error: the standard output is the container's."""
+    from ..image import progress
+
+    print(f"Unable to find image '{reference.familiar()}' locally", file=sys.stderr)
+    return progress.choose(sys.stderr)
+
+
+def make_settings(values: Values) -> Settings:
+    """What the command line asks for; EngineError for a value that cannot be."""
+    mounts, sources = arguments.mounts(
+        values.many("volume"), values.many("mount"), values.many("tmpfs")
+    )
+    return Settings(
+        values.words[0],
+        values.words[1:],
+        name=values.text("name"),
+        entrypoint=values.text("entrypoint"),
+        env=arguments.environment(values.many("env-file"), values.many("env")),
+        workdir=values.text("workdir"),
+        user=values.text("user"),
+        groups=values.many("group-add"),
+        hostname=values.text("hostname"),
+        labels=arguments.labels(values.many("label-file"), values.many("label")),
+        mounts=mounts,
+        sources=sources,
+        read_only=values.flag("read-only"),
+        network=values.text("network") or "none",
+        tty=values.flag("tty"),
+        interactive=values.flag("interactive"),
+        remove=values.flag("rm"),
+        init=values.flag("init"),
+        cap_add=values.many("cap-add"),
+        cap_drop=values.many("cap-drop"),
+        ulimits=arguments.ulimits(values.many("ulimit")),
+        stop_signal=values.text("stop-signal"),
+        stop_timeout=values.number("stop-timeout"),
+        pull=values.text("pull") or "missing",
+        platform=values.text("platform"),
+    )
+
+
+RUN = Command(
+    "run",
+    "IMAGE [COMMAND] [ARG...]",
+    "Make a container from an image and run a command in it",
+    run,
+    OPTIONS,
+    minimum=1,
+    interspersed=False,
+    later=DOCKER_LATER,
+    failure=125,
+)

@@ -1,0 +1,148 @@
+"""The end of a container, from outside: signals, stop, waiting, removal.
+
+These commands never tear down a living container: its supervisor does, and they wait for it.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import os
+
+from ..errors import EngineError
+from . import lifetime
+from . import record as records
+from .record import Live, Record
+from .teardown import open_process, wait_process
+from .teardown import remove as remove_files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .home import Home
+
+
+class State:
+    """What a container is doing: status as docker names it, and the process if it has one."""
+
+    __slots__ = ("status", "live")
+
+    def __init__(self, status: str, live: Live | None) -> None:
+        self.status = status
+        self.live = live
+
+    @property
+    def running(self) -> bool:
+        """Whether it has a process."""
+        return self.status == "running"
+
+
+def state(home: Home, record: Record) -> State:
+    """created, running, exited or dead: from the lock and the process, not from the record."""
+    live = records.load_live(home, record.id)
+    if live is not None and lifetime.is_alive(home, record.id):
+        return State("running", live)
+    return State(record.status, None)
+
+
+def parse_signal(text: str) -> int:
+    """A signal's number, from `9`, `KILL`, `SIGKILL` or `RTMIN+3`; EngineError otherwise."""
+    name = text.upper().removeprefix("SIG")
+    base, plus, offset = name.partition("+")
+    number: object = None
+    if name.isdigit():
+        number = int(name)
+    elif name.isalnum():
+        number = getattr(_signal, f"SIG{name}", None)
+    elif base == "RTMIN" and plus and offset.isdigit():
+        number = _signal.SIGRTMIN + int(offset)
+    if isinstance(number, int) and number in _signal.valid_signals():
+        return int(number)
+    raise EngineError(f"invalid signal: {text}")
+
+
+def kill(home: Home, record: Record, signal: int) -> None:
+    """Send a signal to a container's first process; EngineError when it does not run."""
+    live = require_running(home, record)
+    descriptor = open_process(live)
+    if descriptor is None:
+        raise _not_running(record)
+    end = lifetime.End(home, record.id)
+    try:
+        _signal.pidfd_send_signal(descriptor, signal)
+        # Docker returns from a SIGKILL when the container has ended, and so do we.
+        if signal == _signal.SIGKILL:
+            end.wait()
+    finally:
+        end.close()
+        os.close(descriptor)
+
+
+def stop(home: Home, record: Record, seconds: float | None = None) -> None:
+    """Ask a container to end (its STOPSIGNAL), wait, then kill it; returns when it is gone.
+
+    seconds: how long to wait; the container's own timeout when None; for ever when negative.
+    Nothing happens when it does not run.
+    """
+    live = state(home, record).live
+    end = lifetime.End(home, record.id)
+    descriptor = None if live is None else open_process(live)
+    try:
+        if descriptor is not None:
+            patience = float(record.stop_timeout) if seconds is None else seconds
+            _signal.pidfd_send_signal(descriptor, parse_signal(record.stop_signal))
+            if not wait_process(descriptor, None if patience < 0 else patience):
+                _signal.pidfd_send_signal(descriptor, _signal.SIGKILL)
+        end.wait()
+    except ProcessLookupError:
+        end.wait()  # it ended while we came
+    finally:
+        end.close()
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def wait(home: Home, record: Record) -> int:
+    """Wait for a container's end; its exit code. At once when it does not run."""
+    end = lifetime.End(home, record.id)
+    try:
+        code = end.wait()
+    finally:
+        end.close()
+    if code is not None:
+        return code
+    from .teardown import reconcile
+
+    reconcile(home)  # its supervisor may have been killed this moment
+    after = records.load(home, record.id)
+    return record.exit_code if after is None else after.exit_code
+
+
+def remove(home: Home, record: Record, *, force: bool = False) -> None:
+    """Remove a container; force: kill it first if it runs. EngineError in docker's words."""
+    if state(home, record).running:
+        if not force:
+            raise EngineError(
+                f"cannot remove container {record.name!r}: the container is running",
+                hint="stop the container before removing it, or force the removal with -f",
+            )
+        try:
+            kill(home, record, _signal.SIGKILL)
+        except EngineError:
+            pass  # it ended while we came
+    # Waits for a teardown under way; whatever is then left is ours to remove.
+    lock = lifetime.claim(home, record.id)
+    try:
+        remove_files(home, record.id, record.name)
+    finally:
+        lifetime.drop(home, record.id, lock)
+
+
+def require_running(home: Home, record: Record) -> Live:
+    """The live part of a container's state; EngineError when it does not run."""
+    live = state(home, record).live
+    if live is None:
+        raise _not_running(record)
+    return live
+
+
+def _not_running(record: Record) -> EngineError:
+    return EngineError(f"container {record.id} is not running", exit_code=1)

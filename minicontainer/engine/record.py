@@ -1,0 +1,176 @@
+"""What the engine knows about a container: `container.json`, and while it lives `state.json`.
+
+The record is written when the container is made and when it ends. Whether it *runs* is never
+read from a file alone: the lock tells (see lifetime).
+"""
+
+from __future__ import annotations
+
+import time
+
+from .. import files, jsonio
+from ..errors import EngineError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .home import Home
+
+
+class Record:
+    """One container, as it was made and as it ended. Times are RFC 3339 in UTC, "" for never."""
+
+    # What was asked for, then how it went.
+    __slots__ = (
+        "id",
+        "name",
+        "created",
+        "image",  # the name as given
+        "image_id",
+        "command",  # the whole argument list, entry point and all
+        "entrypoint",
+        "user",
+        "env",
+        "workdir",
+        "hostname",
+        "tty",
+        "interactive",
+        "remove",  # --rm
+        "init",
+        "network",
+        "labels",
+        "mounts",  # the user's own, as OCI mounts
+        "read_only",
+        "groups",
+        "stop_signal",
+        "stop_timeout",
+        "capabilities",
+        "ulimits",
+        "status",  # created, exited, dead
+        "exit_code",
+        "error",
+        "started",
+        "finished",
+    )
+
+    id: str
+    name: str
+    created: str
+    image: str
+    image_id: str
+    command: list[str]
+    entrypoint: list[str]
+    user: str
+    env: list[str]
+    workdir: str
+    hostname: str
+    tty: bool
+    interactive: bool
+    remove: bool
+    init: bool
+    network: str
+    labels: dict[str, str]
+    mounts: list[dict[str, Any]]
+    read_only: bool
+    groups: list[str]
+    stop_signal: str
+    stop_timeout: int
+    capabilities: list[str]
+    ulimits: list[dict[str, Any]]
+    status: str
+    exit_code: int
+    error: str
+    started: str
+    finished: str
+
+    def __init__(self, **fields: Any) -> None:
+        for name in self.__slots__:
+            setattr(self, name, fields[name] if name in fields else _empty(name))
+
+    @property
+    def short_id(self) -> str:
+        """The twelve digits that people see."""
+        return self.id[:12]
+
+    def save(self, home: Home) -> None:
+        """Write container.json; a reader sees all of it or the version before."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        files.write_atomic(
+            home.container(self.id, "container.json"), jsonio.dumps(fields), mode=0o600
+        )
+
+
+_EMPTY: dict[str, Any] = {
+    **dict.fromkeys(("command", "entrypoint", "env", "mounts", "groups", "capabilities")),
+    **dict.fromkeys(("tty", "interactive", "remove", "init", "read_only"), False),
+    **dict.fromkeys(("stop_timeout", "exit_code"), 0),
+}
+
+
+def _empty(name: str) -> Any:
+    if name == "labels":
+        return {}
+    value = _EMPTY.get(name, [] if name == "ulimits" else "")
+    return [] if value is None else value
+
+
+def load(home: Home, id: str) -> Record | None:
+    """The record of a container; None when there is no such container (any more).
+
+    A directory without container.json is no container: it is being made or being removed.
+    """
+    try:
+        fields = jsonio.read(home.container(id, "container.json"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise EngineError(
+            f"the record of container {id[:12]} is damaged: {error}",
+            hint=f"remove it with 'minicontainer rm -f {id[:12]}'",
+        ) from None
+    return Record(**fields)
+
+
+class Live:
+    """state.json: a container's first process and when the two of them began.
+
+    pid, start: the process and its start time in clock ticks since boot (they name it for
+    ever); engine: the process that supervises it; started: RFC 3339.
+    """
+
+    __slots__ = ("pid", "start", "engine", "started")
+
+    def __init__(self, pid: int, start: int, engine: int, started: str) -> None:
+        self.pid = pid
+        self.start = start
+        self.engine = engine
+        self.started = started
+
+    def save(self, home: Home, id: str) -> None:
+        """Write state.json."""
+        fields = {"pid": self.pid, "pidStart": self.start, "engine": self.engine}
+        files.write_atomic(
+            home.live(id, "state.json"), jsonio.dumps({**fields, "started": self.started})
+        )
+
+
+def load_live(home: Home, id: str) -> Live | None:
+    """state.json of a container; None when it has no process."""
+    try:
+        state = jsonio.read(home.live(id, "state.json"))
+        return Live(state["pid"], state["pidStart"], state["engine"], state["started"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def now() -> str:
+    """The time as docker writes it: RFC 3339 in UTC with nanoseconds, zeros at the end cut."""
+    return timestamp(time.time_ns())
+
+
+def timestamp(nanoseconds: int) -> str:
+    """A time since 1970 in RFC 3339 (Go's RFC3339Nano), without the cost of `datetime`."""
+    seconds, fraction = divmod(nanoseconds, 1_000_000_000)
+    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{text}.{fraction:09d}".rstrip("0").rstrip(".") + "Z"

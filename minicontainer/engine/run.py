@@ -1,0 +1,193 @@
+"""A container's whole life, as one straight line: prepare, spawn, connect, supervise, teardown."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import EngineError
+from ..kernel import overlay, terminal
+from ..kernel.process import Process, start_time
+from ..runtime.start import start
+from ..runtime.supervise import supervise
+from . import logs
+from . import record as records
+from . import spec as specs
+from . import streams as plumbing
+from .create import Settings, create
+from .fetch import fetch
+from .teardown import reconcile, teardown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..files import Lock
+    from .fetch import OnPull
+    from .home import Home
+    from .record import Record
+
+
+def run(
+    home: Home,
+    settings: Settings,
+    *,
+    forward: bool = True,
+    on_created: Callable[[str], None] | None = None,
+    on_pull: OnPull | None = None,
+) -> int:
+    """Run a container in the foreground, joined to our standard streams; its exit code.
+
+    forward: pass signals that we get on to it. on_created: called with its id. on_pull: see
+    `fetch`. A program with other threads gets a supervisor process in between: clone3 would copy
+    only the calling thread. Raises EngineError when the container could not be started
+    (exit_code 125, 126 or 127).
+    """
+    reconcile(home)
+    fetch(home, settings, on_pull)
+    record, lock = create(home, settings, on_created)
+    if len(os.listdir("/proc/self/task")) > 1:
+        from .supervisor import spawn
+
+        return spawn(home, record, lock, attach=True).wait()
+    return live(home, record, lock, attach=True, forward=forward)
+
+
+def run_detached(
+    home: Home,
+    settings: Settings,
+    *,
+    on_created: Callable[[str], None] | None = None,
+    on_pull: OnPull | None = None,
+) -> str:
+    """Run a container in the background; its id, once its program runs. Raises as `run`."""
+    from .supervisor import spawn
+
+    reconcile(home)
+    fetch(home, settings, on_pull)
+    record, lock = create(home, settings, on_created)
+    spawn(home, record, lock, attach=False).wait_ready()
+    return record.id
+
+
+def live(
+    home: Home,
+    record: Record,
+    lock: Lock,
+    *,
+    attach: bool,
+    forward: bool = True,
+    on_running: Callable[[], None] | None = None,
+) -> int:
+    """Take a created container through its life; its exit code.
+
+    lock: of its life; let go at the end. attach: join it to our standard streams.
+    on_running: called when the program runs. Raises EngineError when it never did; the
+    container is torn down in every case.
+    """
+    code, failure = None, ""
+    log = None
+    try:
+        # prepare
+        root = mount_root(home, record)
+        try:
+            spec = specs.build(home, record, root)
+            specs.save(home, record.id, spec)
+            # With --rm nobody can ask for the log any more.
+            log = None if record.remove and attach else open_log(home, record)
+            streams = open_streams(record, attach, spec["process"]["user"]["uid"], log)
+            try:
+                # spawn, and record it before its first instruction
+                process = start(
+                    spec,
+                    home.container(record.id),
+                    root,
+                    streams.inner,
+                    lambda process: note(home, record, process),
+                    devpts=streams.devpts,
+                    init=record.init,
+                )
+                os.close(root)
+                root = -1
+                streams.close_inner()
+                if on_running is not None:
+                    on_running()
+                # supervise
+                code = attend(
+                    process,
+                    streams,
+                    forward=forward,
+                    raw=attach and plumbing.is_user_terminal(record.tty, record.interactive),
+                )
+            finally:
+                streams.close()
+        finally:
+            if root >= 0:
+                os.close(root)
+        return code
+    except EngineError as error:
+        code, failure = error.exit_code, error.message
+        raise
+    finally:
+        if log is not None:
+            log.close()
+        teardown(home, record.id, lock, code=code, error=failure)
+
+
+def mount_root(home: Home, record: Record) -> int:
+    """The image's layers and the container's own directory as one tree: a detached mount, which
+    no path leads to and which goes when its last descriptor does."""
+    store = home.store()
+    try:
+        return overlay.mount(
+            store.stack(store.resolve(record.image_id)),
+            home.container(record.id, "upper"),
+            home.container(record.id, "work"),
+            # What is thrown away at the end need not be written to the disk first.
+            volatile=record.remove,
+        )
+    except OSError as error:
+        raise EngineError(
+            f"cannot mount the root of container {record.short_id}: {error}",
+            hint=getattr(error, "hint", None),
+        ) from error
+
+
+def note(home: Home, record: Record, process: Process) -> None:
+    """Write down the process of a container, so that a killed engine's container is found."""
+    records.Live(process.pid, start_time(process.pid), os.getpid(), records.now()).save(
+        home, record.id
+    )
+
+
+def open_log(home: Home, record: Record) -> logs.Writer:
+    """The log of a container, to write."""
+    return logs.Writer(home.container(record.id, "log.json"))
+
+
+def open_streams(
+    record: Record, attach: bool, uid: int, log: logs.Writer | None
+) -> plumbing.Streams:
+    """The streams of a container's own program."""
+    if not record.tty:
+        return plumbing.open_pipes(interactive=record.interactive, attach=attach, uid=uid, log=log)
+    devpts = terminal.create_devpts()
+    return plumbing.open_terminal(
+        terminal.open_pair(devpts),
+        interactive=record.interactive,
+        attach=attach,
+        uid=uid,
+        log=log,
+        devpts=devpts,
+    )
+
+
+def attend(process: Process, streams: plumbing.Streams, *, forward: bool, raw: bool) -> int:
+    """Supervise a process to its end, with the user's terminal in raw mode if asked."""
+    try:
+        if raw:
+            with terminal.Raw(0):
+                return supervise(process, streams.pumps, on_resize=streams.on_resize)
+        return supervise(process, streams.pumps, forward=forward, on_resize=streams.on_resize)
+    finally:
+        streams.pumps = []
+        process.close()

@@ -1,0 +1,180 @@
+"""From a container's record to the OCI runtime specification (config.json) that starts it.
+
+Any OCI runtime takes what is written here: the tests give the same bundle to runc. Mounts,
+masked paths and the rest are docker's (moby, oci/defaults.go).
+"""
+
+from __future__ import annotations
+
+import os
+
+from .. import files, jsonio
+from ..kernel import devices, terminal
+from . import users
+from .create import DEFAULT_PATH, merge_environment
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from .home import Home
+    from .record import Record
+
+VERSION = "1.0.2"
+
+HOSTS = """\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+ff00::0\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
+
+
+def build(home: Home, record: Record, root: int) -> dict[str, Any]:
+    """The specification of a container whose root is mounted; also writes its /etc files.
+
+    root: descriptor of the root: the user is looked up in its files. EngineError when the user
+    is unknown.
+    """
+    user = users.resolve(root, record.user, record.groups)
+    write_network_files(home, record)
+    return {
+        "ociVersion": VERSION,
+        "process": process(record, user),
+        "root": {"path": "rootfs", "readonly": record.read_only},
+        "hostname": record.hostname,
+        "mounts": mounts(home, record),
+        "linux": {
+            "namespaces": namespaces(record),
+            "maskedPaths": list(devices.MASKED),
+            "readonlyPaths": list(devices.READONLY),
+            "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+        },
+    }
+
+
+def process(record: Record, user: users.User) -> dict[str, Any]:
+    """The `process` object of the container's own program."""
+    return {
+        "terminal": record.tty,
+        "user": user.to_spec(),
+        "args": record.command,
+        "env": environment(record, user.home, record.tty),
+        "cwd": record.workdir,
+        "capabilities": capability_sets(record.capabilities, user.uid),
+        "rlimits": record.ulimits,
+        "noNewPrivileges": False,
+    }
+
+
+def environment(record: Record, home: str, tty: bool, changes: Sequence[str] = ()) -> list[str]:
+    """The environment of a process in the container: docker's defaults, the record's own, and
+    HOME when nobody set it. changes: for `exec -e`."""
+    defaults = [f"PATH={DEFAULT_PATH}", f"HOSTNAME={record.hostname}"]
+    if tty:
+        defaults.append("TERM=xterm")
+    merged = merge_environment(merge_environment(defaults, record.env), changes)
+    if not any(entry.startswith("HOME=") for entry in merged):
+        merged.append(f"HOME={home}")
+    return merged
+
+
+def capability_sets(names: list[str], uid: int) -> dict[str, list[str]]:
+    """Root has them at once; another user only through a program that carries them, and no set
+    is inheritable (CVE-2022-24769)."""
+    if uid:
+        return {"bounding": names}
+    return {"bounding": names, "effective": names, "permitted": names}
+
+
+def namespaces(record: Record) -> list[dict[str, str]]:
+    """Everything of its own, but the network where the host's is asked for."""
+    kinds = ["mount", "uts", "ipc", "pid", "cgroup"]
+    if record.network != "host":
+        kinds.append("network")
+    return [{"type": kind} for kind in kinds]
+
+
+def mounts(home: Home, record: Record) -> list[dict[str, Any]]:
+    """Docker's default mounts, the three files of the network, and the user's mounts.
+
+    The user's come last, the deeper ones after those above them, and replace a default one at
+    the same place.
+    """
+    safe = ["nosuid", "noexec", "nodev"]
+    defaults = [
+        mount("/proc", "proc", "proc", safe),
+        mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        mount("/dev/pts", "devpts", "devpts", terminal.DEVPTS_WORDS),
+        mount("/dev/shm", "tmpfs", "shm", [*safe, "mode=1777", "size=67108864"]),
+        mount("/dev/mqueue", "mqueue", "mqueue", safe),
+        mount("/sys", "sysfs", "sysfs", [*safe, "ro"]),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", [*safe, "ro"]),
+    ]
+    how = ["rbind", "rprivate", *(["ro"] if record.read_only else [])]
+    for name in ("resolv.conf", "hostname", "hosts"):
+        defaults.append(mount(f"/etc/{name}", "bind", home.container(record.id, name), how))
+    own = sorted(record.mounts, key=lambda entry: entry["destination"].count("/"))
+    taken = {entry["destination"] for entry in own}
+    return [entry for entry in defaults if entry["destination"] not in taken] + own
+
+
+def mount(destination: str, kind: str, source: str, options: list[str]) -> dict[str, Any]:
+    """One mount in OCI form."""
+    return {"destination": destination, "type": kind, "source": source, "options": options}
+
+
+def write_network_files(home: Home, record: Record) -> None:
+    """/etc/hostname, hosts and resolv.conf of a container, in its directory on the host."""
+    shared = record.network == "host"
+    texts = {
+        "hostname": f"{record.hostname}\n",
+        "hosts": (_host_file("/etc/hosts") if shared else "") or HOSTS,
+        "resolv.conf": resolv_conf(_host_file("/etc/resolv.conf"), keep_loopback=shared),
+    }
+    for name, text in texts.items():
+        with open(home.container(record.id, name), "w", errors="surrogateescape") as file:
+            file.write(text)
+
+
+def resolv_conf(text: str, *, keep_loopback: bool) -> str:
+    """The host's resolv.conf for a container. A name server on the host's loopback is dropped:
+    behind another loopback there is nobody."""
+    if keep_loopback:
+        return text
+    return "".join(
+        line
+        for line in text.splitlines(keepends=True)
+        if not (line.startswith("nameserver") and _is_loopback(line.split()[1:2]))
+    )
+
+
+def _is_loopback(address: list[str]) -> bool:
+    return bool(address) and (address[0].startswith("127.") or address[0] == "::1")
+
+
+def _host_file(path: str) -> str:
+    try:
+        with open(path, errors="surrogateescape") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return ""
+
+
+def save(home: Home, id: str, spec: dict[str, Any]) -> None:
+    """Write config.json beside the container's rootfs: together they are an OCI bundle."""
+    files.write_atomic(home.container(id, "config.json"), jsonio.dumps(spec), mode=0o600)
+
+
+def load(home: Home, id: str) -> dict[str, Any]:
+    """The specification that a container was started with."""
+    spec: dict[str, Any] = jsonio.read(home.container(id, "config.json"))
+    return spec
+
+
+def open_process_root(pid: int) -> int:
+    """The root directory of a running container, as a descriptor."""
+    return os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,0 +1,123 @@
+"""The standard streams of a process in a container, and what joins them to the user.
+
+The container never gets the user's own descriptors: through a terminal it could type for the
+user, and through a file it could change the flags that the user's shell shares. It gets pipes of
+ours, or a terminal of its own devpts.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..kernel import terminal
+from ..runtime.supervise import Pump
+from .logs import Writer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Streams:
+    """inner: the container's standard input, output and error, until it is started.
+
+    pumps: what copies between them and the user, for `supervise`. on_resize: to be called when
+    the user's window changes, or None. devpts: the file system that the terminal is on, or None.
+    """
+
+    __slots__ = ("inner", "pumps", "on_resize", "devpts", "_held", "_closing")
+
+    def __init__(self) -> None:
+        self.inner: tuple[int, int, int] = (-1, -1, -1)
+        self.pumps: list[Pump] = []
+        self.on_resize: Callable[[], None] | None = None
+        self.devpts: int | None = None
+        self._held: list[int] = []
+        self._closing: list[int] = []
+
+    def close_inner(self) -> None:
+        """Close the container's ends in this process: it has them now."""
+        for descriptor in {*self.inner, *([] if self.devpts is None else [self.devpts])}:
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.inner, self.devpts = (-1, -1, -1), None
+
+    def close(self) -> None:
+        """Close everything of ours, after `supervise` or instead of it."""
+        self.close_inner()
+        for pump in self.pumps:
+            end = pump.target if pump.inward else pump.source
+            if end is not None and end >= 0:
+                os.close(end)
+        for descriptor in self._held:
+            os.close(descriptor)
+        self.pumps, self._held = [], []
+
+
+def open_pipes(*, interactive: bool, attach: bool, uid: int, log: Writer | None = None) -> Streams:
+    """Pipes: the two outputs stay apart, and the input is empty unless interactive.
+
+    attach: joined to our own standard streams. uid: who may open the pipes by name
+    (/dev/stdout): the container's user.
+    """
+    streams = Streams()
+    try:
+        if interactive:
+            standard_in, end = os.pipe2(os.O_CLOEXEC)
+            if attach:
+                streams.pumps.append(Pump(0, end, inward=True))
+            else:
+                # Nobody writes, but the container waits for input, as in `docker run -di`.
+                streams._held.append(end)
+            os.fchown(standard_in, uid, -1)
+        else:
+            standard_in = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        streams.inner = (standard_in, -1, -1)
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            end, inner = os.pipe2(os.O_CLOEXEC)
+            streams.pumps.append(
+                Pump(end, number if attach else None, log.stream(name) if log else None)
+            )
+            streams.inner = (
+                standard_in,
+                inner if number == 1 else streams.inner[1],
+                inner if number == 2 else -1,
+            )
+            os.fchown(inner, uid, -1)
+    except BaseException:
+        streams.close()
+        raise
+    return streams
+
+
+def open_terminal(
+    pair: tuple[int, int],
+    *,
+    interactive: bool,
+    attach: bool,
+    uid: int,
+    log: Writer | None = None,
+    devpts: int | None = None,
+) -> Streams:
+    """A terminal: one stream for both outputs, line editing, Ctrl-C as a signal.
+
+    pair: (our end, the container's end). Otherwise as for pipes.
+    """
+    outer, inner = pair
+    streams = Streams()
+    streams.inner = (inner, inner, inner)
+    streams.devpts = devpts
+    streams.pumps = [Pump(outer, 1 if attach else None, log.stream("stdout") if log else None)]
+    os.fchown(inner, uid, -1)
+    if attach and interactive:
+        streams.pumps.append(Pump(0, os.dup(outer), inward=True))
+    screen = next((number for number in (1, 0) if os.isatty(number)), None)
+    if attach and screen is not None:
+        streams.on_resize = lambda: terminal.copy_size(screen, outer)
+        streams.on_resize()
+    return streams
+
+
+def is_user_terminal(tty: bool, interactive: bool) -> bool:
+    """Whether the user's terminal is to be put into raw mode: keys then reach the container."""
+    return tty and interactive and os.isatty(0)

@@ -1,0 +1,115 @@
+"""The one undo: what is left of a container's life goes, however the life ended."""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import os
+import select
+
+from .. import files
+from ..kernel.process import start_time
+from . import lifetime, names
+from . import record as records
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .home import Home
+    from .record import Live
+
+KILLED = 137
+
+
+def teardown(
+    home: Home,
+    id: str,
+    lock: files.Lock,
+    *,
+    code: int | None = None,
+    error: str = "",
+    discard: bool = False,
+) -> None:
+    """End a container's life: kill what still runs, write down how it ended, let go of the lock.
+
+    Idempotent, and right after a crash at any line of it or of a start: every step looks at
+    what is there. lock: of the container's life, held by the caller.
+    code: the exit code; None when nobody saw the end. error: why it never started.
+    discard: remove the container even without --rm.
+    """
+    live = records.load_live(home, id)
+    if live is not None:
+        kill(live)
+    record = records.load(home, id)
+    # Its engine was killed before the container ran: nobody knows it, so it never was.
+    unborn = code is None and live is None
+    if record is None or record.remove or discard or unborn:
+        remove(home, id, record.name if record else None)
+    else:
+        record.exit_code = KILLED if code is None else code
+        record.error = error or ("the engine was killed" if code is None else "")
+        if live is not None and not error:
+            record.status = "exited"
+            record.started, record.finished = live.started, records.now()
+        record.save(home)
+    lifetime.drop(home, id, lock)
+
+
+def kill(live: Live) -> None:
+    """Kill a container's first process, and see it gone; the kernel kills the others of its PID
+    namespace before that (pid_namespaces(7)). A number that somebody else has by now is safe."""
+    descriptor = open_process(live)
+    if descriptor is None:
+        return
+    try:
+        _signal.pidfd_send_signal(descriptor, _signal.SIGKILL)
+        wait_process(descriptor, None)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(descriptor)
+
+
+def open_process(live: Live) -> int | None:
+    """A pidfd of a container's first process, or None when it is gone.
+
+    First the descriptor, then the start time: the other way round the number could change hands
+    in between.
+    """
+    try:
+        descriptor = os.pidfd_open(live.pid)
+    except ProcessLookupError:
+        return None
+    try:
+        if start_time(live.pid) == live.start:
+            return descriptor
+    except ProcessLookupError:
+        pass
+    os.close(descriptor)
+    return None
+
+
+def wait_process(descriptor: int, seconds: float | None) -> bool:
+    """Wait until the process behind a pidfd has ended; False when the time was up first."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
+
+
+def remove(home: Home, id: str, name: str | None) -> None:
+    """Remove a container's files and its name; the caller holds the lock of its life.
+
+    The record goes first: a directory without one is no container, so a removal that is cut
+    short has happened already, and only the sweeping is left.
+    """
+    try:
+        os.unlink(home.container(id, "container.json"))
+    except FileNotFoundError:
+        pass
+    if name is not None:
+        names.release(home, id, name)
+    files.remove_tree(home.container(id))
+
+
+def reconcile(home: Home) -> None:
+    """Tear down what killed engines left. Every command begins with it."""
+    for id, lock in lifetime.abandoned(home):
+        teardown(home, id, lock)
