@@ -11,6 +11,10 @@ from errno import EEXIST, ENOENT, ENOTDIR
 from ..errors import EngineError
 from . import flags, mounts, paths, syscalls
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 CHAPTER = 6
 
 # What every container has (OCI runtime specification, config-linux.md, "Default Devices").
@@ -96,7 +100,7 @@ def open_null(root: int) -> int:
     return null
 
 
-def mask(root: int, masked: list[str]) -> None:
+def mask(root: int, masked: Sequence[str]) -> None:
     """Cover paths: a file by /dev/null, a directory by an empty read-only tmpfs.
 
     Paths that do not exist here are passed over: kernels differ.
@@ -119,7 +123,7 @@ def mask(root: int, masked: list[str]) -> None:
         os.close(null)
 
 
-def make_readonly(root: int, readonly: list[str]) -> None:
+def make_readonly(root: int, readonly: Sequence[str]) -> None:
     """Make paths read-only for the container, by mounting each on itself with `ro`."""
     for path in readonly:
         target = _existing(root, path)

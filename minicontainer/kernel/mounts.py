@@ -164,6 +164,11 @@ def make_readonly(mount: int) -> None:
     syscalls.mount_setattr(mount, set_bits=flags.MOUNT_ATTR_RDONLY)
 
 
+def forbid_devices(mount: int) -> None:
+    """Make the device nodes of one mount dead: they can be made and seen, and not opened."""
+    syscalls.mount_setattr(mount, set_bits=flags.MOUNT_ATTR_NODEV)
+
+
 def pivot_root(root: int) -> None:
     """Make the mount behind a descriptor the root, and take the old root away.
 

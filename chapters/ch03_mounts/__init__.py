@@ -1,0 +1,1 @@
+"""Chapter 03: a mount tree. The host's tree is not hidden from the program: it is not there."""

@@ -1,0 +1,71 @@
+"""The engine as the last stage: the same command line, started by minicontainer's own runtime.
+
+Run it: sudo python3 -m chapters.engine ROOTFS COMMAND [ARGUMENT…]
+
+It stands where a chapter's container.py stands, so that a chapter's tests and attack can be
+turned on what came of it all. The specification is what `minicontainer run --network host` writes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+
+from chapters import command_line
+from minicontainer.engine import spec as specification
+from minicontainer.engine.create import CAPABILITIES, DEFAULT_PATH
+from minicontainer.kernel import devices, overlay, terminal
+from minicontainer.runtime import start, supervise
+
+
+def run(rootfs: str, command: list[str]) -> int:
+    """Run the command in the root file system, as the engine does; its exit code."""
+    with tempfile.TemporaryDirectory(prefix="minicontainer-") as bundle:
+        for name in ("rootfs", "upper", "work"):
+            os.mkdir(f"{bundle}/{name}")
+        root = overlay.mount([os.path.abspath(rootfs)], f"{bundle}/upper", f"{bundle}/work")
+        try:
+            process = start.start(describe(command), bundle, root, (0, 1, 2), lambda process: None)
+        finally:
+            os.close(root)
+        try:
+            return supervise.supervise(process, [])
+        finally:
+            process.close()
+
+
+def describe(command: list[str]) -> dict[str, object]:
+    """The OCI runtime specification of the container."""
+    safe = ["nosuid", "noexec", "nodev"]
+    mount = specification.mount
+    return {
+        "ociVersion": specification.VERSION,
+        "process": {
+            "terminal": False,
+            "user": {"uid": 0, "gid": 0},
+            "args": command,
+            "env": [f"PATH={DEFAULT_PATH}", "HOME=/root", "TERM=xterm"],
+            "cwd": "/",
+            "capabilities": specification.capability_sets(list(CAPABILITIES), 0),
+        },
+        "root": {"path": "rootfs"},
+        "hostname": "container",
+        "mounts": [
+            mount("/proc", "proc", "proc", safe),
+            mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+            mount("/dev/pts", "devpts", "devpts", terminal.DEVPTS_WORDS),
+            mount("/dev/shm", "tmpfs", "shm", [*safe, "mode=1777", "size=67108864"]),
+            mount("/dev/mqueue", "mqueue", "mqueue", safe),
+            mount("/sys", "sysfs", "sysfs", [*safe, "ro"]),
+        ],
+        "linux": {
+            "namespaces": [{"type": kind} for kind in ("mount", "uts", "ipc", "pid", "cgroup")],
+            "maskedPaths": list(devices.MASKED),
+            "readonlyPaths": list(devices.READONLY),
+        },
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(command_line.main(run))
