@@ -23,6 +23,7 @@ import ast
 import difflib
 import re
 import textwrap
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,7 +183,52 @@ def shown() -> list[Path]:
     return sorted(file for pattern in SOURCES for file in ROOT.glob(pattern))
 
 
+# ------------------------------------------------------------------------------ tables from files
+
+
+def chapters() -> str:
+    """The book's table of contents, from its manifest; a lesson that is written has a link."""
+    with open(ROOT / "chapters" / "book.toml", "rb") as file:
+        manifest = tomllib.load(file)
+    rows = ["| | chapter | adds | the attack that it stops |", "|---|---|---|---|"]
+    for chapter in manifest["chapter"]:
+        lesson = f"{chapter['number']:02}-{chapter['name']}.md"
+        title = chapter["title"]
+        if (ROOT / "docs" / "book" / lesson).is_file():
+            title = f"[{title}]({lesson})"
+        cells = [f"{chapter['number']:02}", title, chapter["adds"], chapter.get("attack", "")]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def sources(source_page: str) -> str:
+    """Every file that the site shows, by folder: its name, its size, what it says it is."""
+    folders: dict[str, list[Path]] = {}
+    for file in shown():
+        folders.setdefault(str(file.relative_to(ROOT).parent), []).append(file)
+    pieces = []
+    for folder, files in folders.items():
+        pieces.append(f"## {folder}/\n\n| file | lines | |\n|---|---|---|")
+        for file in files:
+            text = file.read_text()
+            first = (ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0]
+            words = " ".join(first.split()).replace("|", "\\|").replace("<", "&lt;")
+            link = f'<a href="{source_page}{file.relative_to(ROOT)}/">`{file.name}`</a>'
+            pieces.append(f"| {link} | {len(text.splitlines())} | {words} |")
+        pieces.append("")
+    return "\n".join(pieces)
+
+
 # ------------------------------------------------------------------------------- what mkdocs calls
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Give every lesson its place in the navigation: a new one needs no line in mkdocs.yml."""
+    assert config.nav is not None
+    book = next(pages for section in config.nav for pages in [section.get("The book")] if pages)
+    lessons = (ROOT / "docs" / "book").glob("[0-9]*.md")
+    book[1:1] = [f"book/{lesson.name}" for lesson in sorted(lessons)]
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -208,14 +254,16 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     path = page.file.src_uri
     if path.startswith("source/"):
         return markdown
+    source_page = get_relative_url("source/", page.url).rstrip("/") + "/"
     try:
-        return resolve(
-            markdown,
-            lesson=path.startswith("book/"),
-            source_page=get_relative_url("source/", page.url).rstrip("/") + "/",
-        )
+        text = resolve(markdown, lesson=path.startswith("book/"), source_page=source_page)
     except Unresolved as error:
         raise PluginError(f"{path}: {error}") from error
+    if "<!-- chapters -->" in text:
+        text = text.replace("<!-- chapters -->", chapters())
+    if "<!-- source -->" in text:
+        text = text.replace("<!-- source -->", sources(source_page))
+    return text
 
 
 def on_serve(server: Any, config: MkDocsConfig, builder: Any) -> Any:

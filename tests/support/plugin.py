@@ -122,7 +122,8 @@ def _starter_store(tmp_path_factory: pytest.TempPathFactory, temporaries: Path) 
 @pytest.fixture
 def starter(_starter_store: Path, engine: Engine) -> str:
     """The name of the starter image, in the engine's store. The blobs are shared, never changed."""
-    subprocess.run(["cp", "--archive", "--link", _starter_store, engine.root], check=True)
+    engine.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    subprocess.run(["cp", "--archive", "--link", f"{_starter_store}/.", engine.root], check=True)
     return "starter:latest"
 
 
