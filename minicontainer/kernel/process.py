@@ -201,19 +201,22 @@ def _fork_and_unshare(namespaces: int, cgroup: int | None, report: int) -> tuple
     """
     if cgroup is not None:
         raise EngineError("starting inside a cgroup needs clone3 (Linux 5.7 or newer)")
+    if not namespaces & flags.CLONE_NEWPID:
+        pid = os.fork()
+        if pid == 0:
+            _unshare_or_end(namespaces, report)
+            return 0, -1
+        return pid, os.pidfd_open(pid)
     told_read, told_write = os.pipe2(os.O_CLOEXEC)
     syscalls.prctl(flags.PR_SET_CHILD_SUBREAPER, 1)
     try:
         between = os.fork()
         if between == 0:
-            try:
-                syscalls.unshare(namespaces)
-                pid = os.fork()
-                if pid == 0:
-                    return 0, -1
-                os.write(told_write, pid.to_bytes(4, "little"))
-            except OSError as error:
-                _tell(report, error)
+            _unshare_or_end(namespaces, report)
+            pid = os.fork()
+            if pid == 0:
+                return 0, -1
+            os.write(told_write, pid.to_bytes(4, "little"))
             os._exit(0)
         os.close(told_write)
         told_write = -1
@@ -228,6 +231,14 @@ def _fork_and_unshare(namespaces: int, cgroup: int | None, report: int) -> tuple
         os.close(told_read)
         if told_write >= 0:
             os.close(told_write)
+
+
+def _unshare_or_end(namespaces: int, report: int) -> None:
+    try:
+        syscalls.unshare(namespaces)
+    except OSError as error:
+        _tell(report, error)
+        os._exit(125)
 
 
 def _live(child: Callable[[], None], report: int, mask: set[int]) -> None:

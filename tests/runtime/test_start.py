@@ -1,0 +1,173 @@
+"""A container from a bundle: what is inside, what the host sees, what is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from minicontainer.errors import EngineError
+from minicontainer.kernel import namespaces, process
+from minicontainer.runtime import spec as specification
+from minicontainer.runtime import start
+from tests.runtime import bundle
+
+pytestmark = [pytest.mark.root, pytest.mark.tools("runc", "busybox")]
+SH = ["sh", "-c"]
+
+
+@pytest.mark.parametrize("fork", [False, True], ids=["clone3", "fork"])
+def test_exit_codes(tmp_path: Path, rootfs: Path, fork: bool) -> None:
+    bundle.write(tmp_path, rootfs, args=[*SH, "exit 7"])
+    assert bundle.run(tmp_path, fork=fork) == (7, "")
+
+
+def test_it_is_process_one_with_its_own_name_and_root(tmp_path: Path, rootfs: Path) -> None:
+    (rootfs / "mark").touch()
+    bundle.write(tmp_path, rootfs, args=[*SH, "echo $$; hostname; ls / | tr '\\n' ' '; id -u"])
+    code, output = bundle.run(tmp_path)
+    assert code == 0
+    assert output.split() == [
+        "1", "runc", "bin", "dev", "etc", "mark", "proc", "root", "sys", "tmp", "var", "0",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["no-such"], 127, "not found in PATH"),
+        (["/no/such"], 127, "no such file"),
+        (["/etc/passwd"], 126, "permission denied"),
+        (["/etc"], 126, "permission denied"),
+        (["/script"], 127, "no such file"),
+    ],
+)
+def test_a_command_that_cannot_run(
+    tmp_path: Path, rootfs: Path, arguments: list[str], code: int, words: str
+) -> None:
+    (rootfs / "script").write_text("#!/no/interpreter\n")
+    (rootfs / "script").chmod(0o755)
+    bundle.write(tmp_path, rootfs, args=arguments)
+    with pytest.raises(EngineError, match=words) as caught:
+        bundle.run(tmp_path)
+    assert caught.value.exit_code == code
+
+
+def test_the_host_sees_new_namespaces_and_the_recorded_process_waits(
+    tmp_path: Path, rootfs: Path
+) -> None:
+    bundle.write(tmp_path, rootfs, args=["sleep", "1000"])
+    spec = specification.load(str(tmp_path / "config.json"))
+    root = start.open_root(str(tmp_path), spec)
+    seen: list[str] = []
+
+    def on_created(created: process.Process) -> None:
+        seen.append(Path(f"/proc/{created.pid}/comm").read_text().strip())
+
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    container = start.start(spec, str(tmp_path), root, (null, null, null), on_created)
+    try:
+        os.close(root)
+        os.close(null)
+        assert seen[0].startswith("python") or seen[0] == "pytest"
+        assert os.readlink(f"/proc/{container.pid}/exe") == "/bin/busybox"
+        for kind in ("mount", "uts", "ipc", "pid", "network"):
+            own = namespaces.identity("self", kind)
+            assert namespaces.identity(container.pid, kind) != own, kind
+    finally:
+        container.signal(signal.SIGKILL)
+        assert container.wait() == 137
+        container.close()
+
+
+def test_a_failed_recording_lets_nothing_run(tmp_path: Path, rootfs: Path) -> None:
+    (rootfs / "tmp").chmod(0o777)
+    spec = bundle.write(tmp_path, rootfs, args=["touch", "/tmp/ran"])
+    spec["root"]["readonly"] = False
+    root = start.open_root(str(tmp_path), spec)
+
+    def on_created(_: process.Process) -> None:
+        raise EngineError("the disk is full")
+
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        with pytest.raises(EngineError, match="disk is full"):
+            start.start(spec, str(tmp_path), root, (null, null, null), on_created)
+    finally:
+        os.close(root)
+        os.close(null)
+    assert not (rootfs / "tmp" / "ran").exists()
+
+
+def test_inherited_descriptors_do_not_reach_the_program(tmp_path: Path, rootfs: Path) -> None:
+    leaked = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    os.set_inheritable(leaked, True)
+    bundle.write(tmp_path, rootfs, args=[*SH, "ls /proc/self/fd"])
+    try:
+        _, output = bundle.run(tmp_path)
+    finally:
+        os.close(leaked)
+    assert output.split() == ["0", "1", "2", "3"]  # 3 is ls reading the directory
+
+
+def test_a_working_directory_outside_is_refused(tmp_path: Path, rootfs: Path) -> None:
+    """CVE-2024-21626: a leaked descriptor of a host directory as working directory."""
+    leaked = os.open("/usr", os.O_RDONLY | os.O_DIRECTORY)
+    os.set_inheritable(leaked, True)
+    try:
+        for number in range(3, 24):
+            bundle.write(tmp_path, rootfs, cwd=f"/proc/self/fd/{number}", args=["pwd"])
+            with pytest.raises(EngineError):
+                print(bundle.run(tmp_path))
+    finally:
+        os.close(leaked)
+
+
+def test_the_host_interpreter_is_never_executed_inside(tmp_path: Path, rootfs: Path) -> None:
+    """CVE-2019-5736: `#!/proc/self/exe` executes whatever makes the last exec."""
+    (rootfs / "exploit").write_text("#!/proc/self/exe\n")
+    (rootfs / "exploit").chmod(0o755)
+    for arguments in (["/exploit"], ["/proc/self/exe", "-c", "print('python')"]):
+        bundle.write(tmp_path, rootfs, args=arguments)
+        try:
+            _, output = bundle.run(tmp_path)
+        except EngineError as error:
+            output = error.message
+        assert "python" not in output.lower()
+
+
+def test_a_proc_that_is_a_link_is_refused(tmp_path: Path, rootfs: Path) -> None:
+    (rootfs / "proc").rmdir()
+    (rootfs / "elsewhere").mkdir()
+    (rootfs / "proc").symlink_to("/elsewhere")
+    bundle.write(tmp_path, rootfs, args=["true"])
+    with pytest.raises(EngineError, match="/proc"):
+        bundle.run(tmp_path)
+
+
+def test_the_user_its_groups_and_no_capabilities(tmp_path: Path, rootfs: Path) -> None:
+    user = {"uid": 1000, "gid": 1001, "additionalGids": [1002, 1003]}
+    bundle.write(
+        tmp_path, rootfs, user=user, args=[*SH, "id -u; id -G; grep Cap /proc/self/status"]
+    )
+    _, output = bundle.run(tmp_path)
+    rows = output.split("\n")
+    assert rows[0] == "1000"
+    assert rows[1].split() == ["1001", "1002", "1003"]
+    masks = dict(row.split(":\t") for row in rows[2:] if row)
+    assert int(masks["CapEff"], 16) == 0
+    assert int(masks["CapBnd"], 16) == 1 << 29 | 1 << 10 | 1 << 5
+
+
+def test_init_reaps_and_forwards(tmp_path: Path, rootfs: Path) -> None:
+    bundle.write(tmp_path, rootfs, args=[*SH, "echo $$; trap 'exit 9' TERM; kill -TERM $$"])
+    assert bundle.run(tmp_path, init=True) == (9, "2\n")
+
+
+def test_nothing_stays_behind_two_hundred_times(tmp_path: Path, rootfs: Path) -> None:
+    """The leak check around this test does the looking."""
+    bundle.write(tmp_path, rootfs, args=["true"])
+    for _ in range(200):
+        assert bundle.run(tmp_path)[0] == 0

@@ -1,0 +1,117 @@
+"""Beside a running process: streams, signals, the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from minicontainer.kernel import process
+from minicontainer.runtime import supervise
+
+pytestmark = pytest.mark.root
+ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
+
+
+def begin(script: str, *streams: int) -> process.Process:
+    def child() -> None:
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number, inheritable=True)
+        process.execute(["sh", "-c", script], ENVIRONMENT)
+
+    started = process.spawn(child)
+    started.wait_exec()
+    for stream in set(streams):
+        os.close(stream)
+    return started
+
+
+def null() -> int:
+    return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+
+
+def test_a_megabyte_through_and_back() -> None:
+    """More than a pipe holds, in both directions at once: no deadlock, no lost byte."""
+    data = os.urandom(1 << 20)
+    to_child, child_in = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+    feed, out = to_child[0], os.pipe2(os.O_CLOEXEC)
+    echo = begin("cat", child_in[0], out[1], null())
+    collected = bytearray()
+    pumps = [
+        supervise.Pump(feed, child_in[1], inward=True),
+        supervise.Pump(out[0], None, collected.extend),
+    ]
+
+    def write() -> None:
+        with open(to_child[1], "wb") as pipe:
+            pipe.write(data)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert supervise.supervise(echo, pumps, forward=False) == 0
+    finally:
+        writer.join()
+        echo.close()
+        os.close(feed)
+    assert bytes(collected) == data
+
+
+def test_the_last_words_are_copied_whole() -> None:
+    out = os.pipe2(os.O_CLOEXEC)
+    child = begin("head -c 60000 /dev/zero; exit 3", null(), out[1], null())
+    collected = bytearray()
+    code = supervise.supervise(child, [supervise.Pump(out[0], None, collected.extend)])
+    child.close()
+    assert (code, len(collected)) == (3, 60000)
+
+
+def test_a_reader_that_leaves_gives_the_program_its_sigpipe() -> None:
+    out, user = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+    os.close(user[0])
+    child = begin("while :; do echo y; done", null(), out[1], null())
+    code = supervise.supervise(child, [supervise.Pump(out[0], user[1])])
+    child.close()
+    os.close(user[1])
+    assert code == 128 + signal.SIGPIPE
+
+
+def test_signals_are_passed_on_and_handlers_put_back() -> None:
+    out = os.pipe2(os.O_CLOEXEC)
+    before = signal.getsignal(signal.SIGTERM)
+    child = begin(
+        "trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done", null(), out[1], null()
+    )
+
+    def on_output(data: bytes) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    code = supervise.supervise(child, [supervise.Pump(out[0], None, on_output)])
+    child.close()
+    assert code == 42
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_grandchild_that_keeps_the_pipe_does_not_keep_us() -> None:
+    out = os.pipe2(os.O_CLOEXEC)
+    child = begin("sleep 1000 & echo $!; exit 4", null(), out[1], null())
+    collected = bytearray()
+    try:
+        code = supervise.supervise(child, [supervise.Pump(out[0], None, collected.extend)])
+    finally:
+        child.close()
+        os.kill(int(collected), signal.SIGKILL)
+    assert code == 4
+
+
+def test_a_program_that_reads_nothing_does_not_stop_the_loop() -> None:
+    feed, child_in = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+    zero = os.open("/dev/zero", os.O_RDONLY | os.O_CLOEXEC)
+    child = begin("sleep 0.2; exit 6", child_in[0], null(), null())
+    code = supervise.supervise(child, [supervise.Pump(zero, child_in[1], inward=True)])
+    child.close()
+    for descriptor in (*feed, zero):
+        os.close(descriptor)
+    assert code == 6
