@@ -22,6 +22,9 @@ CHAPTERS = {
 }
 
 
+FILE_SYSTEMS = {"proc": 5, "tmpfs": 6, "devpts": 6, "mqueue": 6, "sysfs": 6, "cgroup": 8}
+
+
 def explain() -> None:
     """Print every system call of this process and of the container's first one from now on.
 
@@ -46,14 +49,18 @@ def explain() -> None:
 
 
 def find_chapter(call: str) -> int | None:
-    """The chapter of the kernel module that makes the call, or of the call itself."""
+    """The chapter that tells about a call: that of the kernel module that the runtime called.
+
+    For a mount of the specification it is the chapter of the file system; for a call that the
+    runtime makes itself, the call's own.
+    """
+    found = None
     frame = sys._getframe(1)
-    while frame is not None:
+    while frame.f_back is not None:
+        frame = frame.f_back
         module = frame.f_globals
         if module.get("CHAPTER") and module["__name__"] != syscalls.__name__:
-            number: int = module["CHAPTER"]
-            return number
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
-    return CHAPTERS.get(call.partition("(")[0])
+            found = module["CHAPTER"]
+        elif frame.f_code.co_name == "mount_one":
+            return FILE_SYSTEMS.get(frame.f_locals.get("kind", ""), found)
+    return found or CHAPTERS.get(call.partition("(")[0])

@@ -75,6 +75,8 @@ GLOBAL = Command(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; its exit code. Errors are printed as one line and a hint."""
+    if argv is None:
+        own_process()
     words = list(sys.argv[1:] if argv is None else argv)
     # Known before the parse, so that an error of the parse can be looked at too.
     debug = "--debug" in words[:4] or "-D" in words[:4]
@@ -116,6 +118,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint="this is a bug; `minicontainer --debug …` shows where",
         )
         return _complain(told, command, debug, error)
+
+
+def own_process() -> None:
+    """What a program does once that nobody else runs in: descriptors and signals."""
+    import _signal  # type: ignore[import-not-found]
+
+    # A closed one of the three would be taken by the next file that is opened, and written to.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    # So that `with` and `finally` undo what was begun, as they do after Ctrl-C.
+    for number in (_signal.SIGTERM, _signal.SIGHUP):
+        if _signal.getsignal(number) == _signal.SIG_DFL:
+            _signal.signal(number, leave)
+
+
+def leave(number: int, frame: object) -> None:
+    """End by a signal, in Python's own way."""
+    raise SystemExit(128 + number)
 
 
 def find(words: Sequence[str]) -> tuple[Command, list[str]]:

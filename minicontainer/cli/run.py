@@ -98,9 +98,9 @@ def run(home: Home, values: Values) -> int:
     if detach:
         print(engine.run_detached(home, settings, on_created=on_created, on_pull=on_pull))
         return 0
-    # As in docker: with a terminal, the keys make the signals, inside.
-    forward = values.flag("sig-proxy") and not settings.tty
-    return engine.run(home, settings, forward=forward, on_created=on_created, on_pull=on_pull)
+    return engine.run(
+        home, settings, forward=values.flag("sig-proxy"), on_created=on_created, on_pull=on_pull
+    )
 
 
 def announce(reference: Reference) -> Progress:

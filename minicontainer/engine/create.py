@@ -152,7 +152,7 @@ def create(
         if on_created is not None:
             on_created(id)
     except BaseException:
-        teardown.remove(home, id, record.name if record else None)
+        teardown.remove(home, id, record.name if record else "")
         lifetime.drop(home, id, lock)
         raise
     return record, lock

@@ -121,8 +121,8 @@ def remove(home: Home, record: Record, *, force: bool = False) -> None:
     if state(home, record).running:
         if not force:
             raise EngineError(
-                f"cannot remove container {record.name!r}: the container is running",
-                hint="stop the container before removing it, or force the removal with -f",
+                f'cannot remove container "/{record.name}": container is running: '
+                "stop the container before removing or force remove"
             )
         try:
             kill(home, record, _signal.SIGKILL)

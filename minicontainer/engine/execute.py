@@ -39,16 +39,17 @@ def execute(
     """
     live = ending.require_running(home, record)
     process = compose(home, record, live, command, env=env, workdir=workdir, user=user, tty=tty)
-    uid = process["user"]["uid"]
-    streams = _open_streams(live.pid, uid, tty, interactive, not detach)
+    streams = _open_streams(live.pid, process["user"]["uid"], tty, interactive, detach)
     try:
-        joined = join.join(live.pid, live.start, process, streams.inner, has_terminal=tty)
+        joined = join.join(
+            live.pid, live.start, process, streams.inner, has_terminal=tty and not detach
+        )
         streams.close_inner()
         if detach:
             joined.close()
             return 0
         raw = plumbing.is_user_terminal(tty, interactive)
-        return attend(joined, streams, forward=False, raw=raw)
+        return attend(joined, streams, forward=True, raw=raw)
     finally:
         streams.close()
 
@@ -87,10 +88,12 @@ def compose(
 
 
 def _open_streams(
-    pid: int, uid: int, tty: bool, interactive: bool, attach: bool
+    pid: int, uid: int, tty: bool, interactive: bool, detach: bool
 ) -> plumbing.Streams:
-    if not tty:
-        return plumbing.open_pipes(interactive=interactive and attach, attach=attach, uid=uid)
-    return plumbing.open_terminal(
-        join.open_terminal(pid), interactive=interactive, attach=attach, uid=uid
-    )
+    if detach:
+        # We do not stay to read: what a pipe or a terminal without a reader gives is an error.
+        return plumbing.open_null()
+    if tty:
+        pair = join.open_terminal(pid)
+        return plumbing.open_terminal(pair, interactive=interactive, attach=True, uid=uid)
+    return plumbing.open_pipes(interactive=interactive, attach=True, uid=uid)

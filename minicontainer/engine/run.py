@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from .home import Home
     from .record import Record
 
+# Docker's exit code of a container that ran when the machine went down.
+LOST = 255
+
 
 def run(
     home: Home,
@@ -153,10 +156,17 @@ def mount_root(home: Home, record: Record) -> int:
 
 
 def note(home: Home, record: Record, process: Process) -> None:
-    """Write down the process of a container, so that a killed engine's container is found."""
-    records.Live(process.pid, start_time(process.pid), os.getpid(), records.now()).save(
-        home, record.id
-    )
+    """Write down the process of a container, so that a killed engine's container is found.
+
+    The record gets what is true if nobody ever writes it again: the machine went down.
+    """
+    live = records.Live(process.pid, start_time(process.pid), os.getpid(), records.now())
+    live.save(home, record.id)
+    if not record.remove:
+        record.status, record.exit_code = "exited", LOST
+        record.error = "the machine went down while the container ran"
+        record.started = record.finished = live.started
+        record.save(home)
 
 
 def open_log(home: Home, record: Record) -> logs.Writer:
@@ -186,7 +196,9 @@ def attend(process: Process, streams: plumbing.Streams, *, forward: bool, raw: b
     try:
         if raw:
             with terminal.Raw(0):
-                return supervise(process, streams.pumps, on_resize=streams.on_resize)
+                return supervise(
+                    process, streams.pumps, forward=forward, on_resize=streams.on_resize
+                )
         return supervise(process, streams.pumps, forward=forward, on_resize=streams.on_resize)
     finally:
         streams.pumps = []

@@ -54,6 +54,14 @@ class Streams:
         self.pumps, self._held = [], []
 
 
+def open_null() -> Streams:
+    """Nothing to read, and nobody who reads."""
+    streams = Streams()
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    streams.inner = (null, null, null)
+    return streams
+
+
 def open_pipes(*, interactive: bool, attach: bool, uid: int, log: Writer | None = None) -> Streams:
     """Pipes: the two outputs stay apart, and the input is empty unless interactive.
 

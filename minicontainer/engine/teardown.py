@@ -42,13 +42,14 @@ def teardown(
     # Its engine was killed before the container ran: nobody knows it, so it never was.
     unborn = code is None and live is None
     if record is None or record.remove or discard or unborn:
-        remove(home, id, record.name if record else None)
+        remove(home, id, record.name if record else "")
     else:
         record.exit_code = KILLED if code is None else code
         record.error = error or ("the engine was killed" if code is None else "")
-        if live is not None and not error:
-            record.status = "exited"
-            record.started, record.finished = live.started, records.now()
+        ran = live is not None and not error
+        record.status = "exited" if ran else "created"
+        record.started = live.started if live is not None and ran else ""
+        record.finished = records.now() if ran else ""
         record.save(home)
     lifetime.drop(home, id, lock)
 
@@ -94,8 +95,8 @@ def wait_process(descriptor: int, seconds: float | None) -> bool:
     return bool(poll.poll(None if seconds is None else seconds * 1000))
 
 
-def remove(home: Home, id: str, name: str | None) -> None:
-    """Remove a container's files and its name; the caller holds the lock of its life.
+def remove(home: Home, id: str, name: str) -> None:
+    """Remove a container's files and its name ("": none yet); the caller holds its lock.
 
     The record goes first: a directory without one is no container, so a removal that is cut
     short has happened already, and only the sweeping is left.
@@ -104,12 +105,25 @@ def remove(home: Home, id: str, name: str | None) -> None:
         os.unlink(home.container(id, "container.json"))
     except FileNotFoundError:
         pass
-    if name is not None:
+    if name:
         names.release(home, id, name)
     files.remove_tree(home.container(id))
 
 
 def reconcile(home: Home) -> None:
-    """Tear down what killed engines left. Every command begins with it."""
+    """Tear down what killed engines left. Every command begins with it; with nothing to do it
+    costs two system calls."""
+    if not os.path.isdir(home.run):
+        sweep(home)  # the first command since the machine was started
     for id, lock in lifetime.abandoned(home):
         teardown(home, id, lock)
+
+
+def sweep(home: Home) -> None:
+    """Remove what was being made, or ran with --rm, when the machine went down: its run
+    directory, by which `reconcile` finds it, is gone."""
+    for id in names.ids(home):
+        record = records.load(home, id)
+        if record is None or record.remove:
+            home.make()
+            remove(home, id, record.name if record else "")
