@@ -1,0 +1,281 @@
+"""`./dev demo`: an image goes to a registry and back, runs, and stands beside its host.
+
+Everything happens in a temporary directory and on 127.0.0.1. At the end the host is compared
+with what it was at the beginning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = ROOT / "bin" / "minicontainer"
+ROWS = 7
+
+
+def main() -> int:
+    """Run the demo; the exit code."""
+    if os.geteuid() != 0:
+        print("the demo runs as root: sudo ./dev demo", file=sys.stderr)
+        return 1
+    began = time.monotonic()
+    before = host()
+    with tempfile.TemporaryDirectory(prefix="minicontainer-demo-") as directory:
+        maker, engine = Engine(f"{directory}/maker"), Engine(f"{directory}/user")
+        title("1. An image from this machine's own programs")
+        maker.show("image", "starter")
+        image = ship(maker, engine, Path(directory))
+        title("3. A container of it, beside its host")
+        beside(engine, image)
+        title("4. What it cost")
+        cost(engine, image)
+    return finish(before, time.monotonic() - began)
+
+
+class Engine:
+    """minicontainer with a data root of its own, and a terminal that shows what is typed."""
+
+    def __init__(self, root: str) -> None:
+        self.environment = {
+            **os.environ,
+            "MINICONTAINER_ROOT": f"{root}/lib",
+            "MINICONTAINER_RUN_ROOT": f"{root}/run",
+        }
+        self.layout = Path(root, "lib", "images")
+
+    def show(self, *arguments: str) -> None:
+        """Run a command as a user would, with its output on our terminal."""
+        typed(arguments)
+        subprocess.run([COMMAND, *arguments], env=self.environment, check=True)
+
+    def output(self, *arguments: str) -> str:
+        """What a command prints."""
+        done = subprocess.run(
+            [COMMAND, *arguments],
+            env=self.environment, stdout=subprocess.PIPE, text=True, check=True,
+        )  # fmt: skip
+        return done.stdout
+
+
+# ------------------------------------------------------------------------------------ the registry
+
+
+def ship(maker: Engine, engine: Engine, directory: Path) -> str:
+    """Bring the image from its maker to an empty store, by way of a registry; its name there."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        title("2. To an archive, and into an empty store (docker-registry is not installed)")
+        archive = directory / "starter.tar"
+        with tarfile.open(archive, "w") as tar:
+            tar.add(maker.layout, ".")
+        engine.show("load", "--input", str(archive))
+        return "starter"
+    title("2. To a real registry on 127.0.0.1, and back into an empty store")
+    address = f"127.0.0.1:{free_port()}"
+    registry = start_registry(program, address, directory)
+    try:
+        push(maker.layout, address, "starter", "latest")
+        engine.show("pull", f"{address}/starter")
+    finally:
+        registry.terminate()
+        registry.wait()
+    engine.show("images")
+    return f"{address}/starter"
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def start_registry(program: str, address: str, directory: Path) -> subprocess.Popen[bytes]:
+    """Debian's docker-registry, once it listens."""
+    configuration = directory / "registry.yml"
+    configuration.write_text(
+        f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{address}'}}\n"
+        f"storage: {{filesystem: {{rootdirectory: '{directory}/registry'}}}}\n"
+    )
+    process = subprocess.Popen(
+        [program, "serve", configuration],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    host, _, port = address.partition(":")
+    while process.poll() is None:
+        try:
+            socket.create_connection((host, int(port)), 1).close()
+            return process
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+    raise SystemExit("docker-registry did not start")
+
+
+def push(layout: Path, address: str, repository: str, tag: str) -> None:
+    """Upload an image of an OCI layout (OCI distribution specification, "Pushing").
+
+    The engine's own `push` comes with a later chapter.
+    """
+    blobs = layout / "blobs" / "sha256"
+    index = json.loads((layout / "index.json").read_text())
+    manifest = (blobs / index["manifests"][0]["digest"].partition(":")[2]).read_bytes()
+    fields = json.loads(manifest)
+    registry = http.client.HTTPConnection(address)
+
+    def request(method: str, path: str, body: bytes = b"", kind: str = "") -> str:
+        registry.request(method, path, body, {"Content-Type": kind or "application/octet-stream"})
+        answer = registry.getresponse()
+        answer.read()
+        if answer.status not in (201, 202):
+            raise SystemExit(f"{method} {path}: the registry says {answer.status}")
+        return answer.headers["Location"]
+
+    for descriptor in [fields["config"], *fields["layers"]]:
+        blob = (blobs / descriptor["digest"].partition(":")[2]).read_bytes()
+        place = urlsplit(request("POST", f"/v2/{repository}/blobs/uploads/"))
+        digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
+        request("PUT", f"{place.path}?{place.query}&digest={digest}", blob)
+    request("PUT", f"/v2/{repository}/manifests/{tag}", manifest, fields["mediaType"])
+    registry.close()
+
+
+# --------------------------------------------------------------------------------- side by side
+
+
+def beside(engine: Engine, image: str) -> None:
+    """Ask the same questions in a container and on the host."""
+    run = ["run", "--rm", "--network", "none", "--hostname", "box", image]
+    typed([*run, "sh", "-c", "…"])
+
+    def inside(command: str) -> list[str]:
+        return engine.output(*run, "sh", "-c", command).splitlines()
+
+    show("hostname", [os.uname().nodename], inside("hostname"))
+    show("processes", host_processes(), inside("ps -o pid,comm; exit")[1:])
+    show("root directory", sorted(os.listdir("/")), inside("ls /"))
+    show("mounts", host_mounts(), [mount_words(line) for line in inside("cat /proc/mounts")])
+    show("network links", sorted(os.listdir("/sys/class/net")), inside("ls /sys/class/net"))
+    powers = "grep CapEff /proc/self/status"
+    show("capabilities", host_powers(), [line.split()[1] for line in inside(powers)])
+
+
+def host_processes() -> list[str]:
+    """The host's processes: pid and name."""
+    found = []
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
+        try:
+            found.append(f"{pid:>5} {Path(f'/proc/{pid}/comm').read_text().strip()}")
+        except OSError:
+            continue  # it has ended since
+    return found
+
+
+def mount_words(line: str) -> str:
+    """A line of /proc/mounts as `where (type)`."""
+    _, where, kind, *_ = line.split()
+    return f"{where} ({kind})"
+
+
+def host_mounts() -> list[str]:
+    """The host's mounts."""
+    return [mount_words(line) for line in Path("/proc/mounts").read_text().splitlines()]
+
+
+def host_powers() -> list[str]:
+    """The effective capabilities of this process."""
+    status = Path("/proc/self/status").read_text()
+    return [line.split()[1] for line in status.splitlines() if line.startswith("CapEff")]
+
+
+def show(question: str, host_side: list[str], container_side: list[str]) -> None:
+    """One question in two columns: the host's answer, and the container's."""
+    width = min(shutil.get_terminal_size((100, 24)).columns, 120) // 2 - 2
+    heading = f"{question} on the host"
+    print(f"\n{bold(heading.ljust(width))}  {bold('in the container')}")
+    left, right = shorten(host_side), shorten(container_side)
+    for row in range(max(len(left), len(right))):
+        a = left[row] if row < len(left) else ""
+        b = right[row] if row < len(right) else ""
+        print(f"{a[:width]:<{width}}  {b[:width]}".rstrip())
+
+
+def shorten(lines: list[str]) -> list[str]:
+    """The first lines, and how many more there are."""
+    if len(lines) <= ROWS:
+        return lines
+    return [*lines[: ROWS - 1], f"… and {len(lines) - ROWS + 1} more"]
+
+
+def cost(engine: Engine, image: str) -> None:
+    """Start the smallest program ten times; the middle one's time."""
+    run = ("run", "--rm", "--network", "none", image, "true")
+    typed(run)
+    times = []
+    for _ in range(10):
+        began = time.monotonic()
+        engine.output(*run)
+        times.append(time.monotonic() - began)
+    print(f"{sorted(times)[5] * 1000:.0f} ms from the command line to the end, the middle of ten")
+
+
+# -------------------------------------------------------------------------------- nothing is left
+
+
+def host() -> dict[str, set[str]]:
+    """What a container could leave behind."""
+    return {
+        "mount": {line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()},
+        "network link": set(os.listdir("/sys/class/net")),
+        "temporary directory": {n for n in os.listdir("/tmp") if n.startswith("minicontainer-")},
+        "process": {p for p in host_processes() if "docker-reg" in p},
+    }
+
+
+def finish(before: dict[str, set[str]], seconds: float) -> int:
+    """Compare the host with what it was; the exit code."""
+    left = [
+        f"{kind}: {name}" for kind, names in host().items() for name in sorted(names - before[kind])
+    ]
+    print()
+    if left:
+        print("left behind:\n  " + "\n  ".join(left))
+        return 1
+    print(bold(f"The host is as it was. {seconds:.1f} s in all."))
+    return 0
+
+
+def title(text: str) -> None:
+    """A heading."""
+    print(f"\n{bold(text)}", flush=True)
+
+
+def typed(arguments: object) -> None:
+    """The command line that is about to run."""
+    assert isinstance(arguments, (list, tuple))
+    print(f"$ minicontainer {' '.join(arguments)}", flush=True)
+
+
+def bold(text: str) -> str:
+    """Bold on a terminal."""
+    return f"\033[1m{text}\033[0m" if sys.stdout.isatty() else text
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)
+    except KeyboardInterrupt:
+        sys.exit(130)
