@@ -94,11 +94,10 @@ def _oci_images(files: _Receiver) -> Iterator[tuple[Descriptor, list[Reference]]
     for item in layout:
         if is_attestation(item):
             continue
+        annotations = item.annotations or {}
+        text = annotations.get(_CONTAINERD_NAME) or annotations.get(index.NAME)
         manifest = _oci_manifest(files, item)
         names = found.setdefault(manifest.digest, (manifest, []))[1]
-        text = (item.annotations or {}).get(_CONTAINERD_NAME) or (item.annotations or {}).get(
-            index.NAME
-        )
         if text and (name := Reference.parse(text)) not in names:
             names.append(name)
     yield from found.values()
