@@ -112,7 +112,7 @@ def mask(root: int, masked: Sequence[str]) -> None:
             if target is None:
                 continue
             if paths.is_directory(target):
-                cover = mounts.create("tmpfs", ["ro", "nosuid", "nodev", "noexec", "size=0"])
+                cover = mounts.create("tmpfs", ["ro", "size=0"])
             else:
                 cover = mounts.clone("", [], at=null)
             try:
@@ -129,7 +129,7 @@ def make_readonly(root: int, readonly: Sequence[str]) -> None:
         target = _existing(root, path)
         if target is None:
             continue
-        tree = mounts.clone("", ["rbind", "rro", "rnosuid", "rnodev", "rnoexec"], at=target)
+        tree = mounts.clone("", ["rbind", "rro"], at=target)
         try:
             mounts.attach(tree, target)
         finally:

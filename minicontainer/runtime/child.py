@@ -100,6 +100,8 @@ def confine(
     environment = specification.environment(wanted)
 
     user = wanted.get("user", {})
+    if not environment.get("HOME"):
+        environment["HOME"] = users.home(user.get("uid", 0))
     sets = {k: capabilities.mask(v) for k, v in (wanted.get("capabilities") or {}).items()}
     capabilities.drop_bounding(sets.get("bounding", 0))
     users.change(user.get("uid", 0), user.get("gid", 0), user.get("additionalGids", []))
