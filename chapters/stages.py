@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import sys
 import tomllib
 from pathlib import Path
 from typing import Any
+
+Chapter = dict[str, Any]
 
 HERE = Path(__file__).resolve().parent
 CLONE = HERE.parent
@@ -36,20 +40,21 @@ class Stage:
 
 
 @functools.cache
-def chapters() -> list[dict[str, Any]]:
+def chapters() -> list[Chapter]:
     """The chapters of the manifest, in order; `folder` is added: ch03_mounts."""
-    found: list[dict[str, Any]] = tomllib.loads((HERE / "book.toml").read_text())["chapter"]
+    found: list[Chapter] = tomllib.loads((HERE / "book.toml").read_text())["chapter"]
     for chapter in found:
         chapter["folder"] = f"ch{chapter['number']:02}_{chapter['name']}"
     return found
 
 
-def ready() -> list[dict[str, Any]]:
+def ready() -> list[Chapter]:
     """The chapters that are written."""
     return [chapter for chapter in chapters() if chapter["status"] == "ready"]
 
 
 BARE = Stage(0, "no container", None)
+ENGINE = 99
 
 
 @functools.cache
@@ -59,8 +64,16 @@ def stages() -> list[Stage]:
     for chapter in ready():
         label = f"{chapter['number']:02} {chapter['name']}"
         found.append(Stage(chapter["number"], label, f"chapters.{chapter['folder']}.container"))
-    found.append(Stage(99, "engine", "chapters.engine"))
+    found.append(Stage(ENGINE, "engine", "chapters.engine"))
     return found
+
+
+def find_chapter(name: str) -> Chapter:
+    """The chapter that a person means by `3`, `03` or `mounts`; KeyError."""
+    for chapter in chapters():
+        if name in (chapter["name"], str(chapter["number"]), f"{chapter['number']:02}"):
+            return chapter
+    raise KeyError(name)
 
 
 def find(name: str) -> Stage:
@@ -70,3 +83,15 @@ def find(name: str) -> Stage:
         if name.lower() in names:
             return stage
     raise KeyError(name)
+
+
+def kill_tree(pid: int) -> None:
+    """End a process that we started and all that it has started (SIGKILL)."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as children:
+            below = [int(child) for child in children.read().split()]
+        os.kill(pid, signal.SIGKILL)
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    for child in below:
+        kill_tree(child)

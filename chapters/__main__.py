@@ -1,0 +1,174 @@
+"""The book's command: python3 -m chapters list | run | attack | diff | look."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import sys
+from pathlib import Path
+
+from chapters import stages
+from chapters.stages import CLONE, HERE
+from minicontainer.errors import EngineError
+
+LATER = ("start", "check", "hint", "solution", "reset", "watch", "doctor")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    parser = argparse.ArgumentParser(prog="python3 -m chapters", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    commands.add_parser("list", help="the chapters, and what each adds")
+
+    command = commands.add_parser(
+        "run", help="run a program at a chapter's stage, or in the engine"
+    )
+    command.add_argument("stage", help="a chapter (3 or mounts), `engine`, or 0 for no container")
+    command.add_argument(
+        "words",
+        nargs=argparse.REMAINDER,
+        metavar="[ROOTFS] COMMAND…",
+        help="without a directory as ROOTFS, one is made of this machine's programs",
+    )
+
+    command = commands.add_parser("attack", help="make a chapter's attack, before and after it")
+    command.add_argument("chapter")
+    command.add_argument("--on", action="append", default=[], metavar="STAGE")
+    command.add_argument("-v", "--verbose", action="store_true", help="show the scripts")
+    command.add_argument("--json", metavar="FILE", help="write the verdicts to a file")
+
+    command = commands.add_parser("diff", help="what a stage changes in the one before it")
+    command.add_argument("chapter")
+
+    commands.add_parser("look", help="what a program sees, from stage to stage")
+    for name in LATER:
+        commands.add_parser(name, help="(comes with the exercises)", add_help=False)
+
+    given, rest = parser.parse_known_args(arguments)
+    if given.command in LATER:
+        print(f"{given.command}: the exercises are not written yet; see: python3 -m chapters list")
+        return 2
+    if rest:
+        parser.error(f"unknown argument: {rest[0]}")
+    try:
+        code: int = globals()[f"do_{given.command}"](given)
+        return code
+    except EngineError as error:
+        print(error.render(), file=sys.stderr)
+        return error.exit_code
+
+
+def do_list(given: argparse.Namespace) -> int:
+    """Every chapter on one line; those to come in brackets."""
+    for chapter in stages.chapters():
+        name = f"{chapter['number']:02} {chapter['name']}"
+        if chapter["status"] == "ready":
+            print(f"{name:16} {chapter['adds']}")
+        else:
+            print(f"{name:16} ({chapter['adds']})")
+    return 0
+
+
+def do_run(given: argparse.Namespace) -> int:
+    """Become the stage's own program, with the root file system that was given or a made one."""
+    require_root()
+    stage = find_stage(given.stage)
+    words = given.words[1:] if given.words[:1] == ["--"] else given.words
+    rootfs = Path(words[0]) if words and Path(words[0]).is_dir() else None
+    command = words[1:] if rootfs else words
+    if not command:
+        raise EngineError("run: no command was given", hint="try: run 2 sh")
+    line = stage.command((rootfs or starter_rootfs()).resolve(), *command)
+    os.chdir(CLONE)
+    os.execvp(line[0], line)
+
+
+def do_attack(given: argparse.Namespace) -> int:
+    """Make the attacks of a chapter, in a stand-in for this machine."""
+    from chapters import attacks, ground
+
+    require_root()
+    chapter = find_chapter(given.chapter)
+    on = [find_stage(name) for name in given.on] or attacks.default_stages(chapter["number"])
+    ground.enter_stand_in()
+    verdicts = attacks.make(chapter, on, given.verbose)
+    if given.json:
+        Path(given.json).write_text(json.dumps(verdicts))
+    return 0
+
+
+def do_diff(given: argparse.Namespace) -> int:
+    """Show what a stage changes in the one before it."""
+    sys.stdout.writelines(diff(find_chapter(given.chapter)["number"]))
+    return 0
+
+
+def do_look(given: argparse.Namespace) -> int:
+    """Show what a program sees, from stage to stage."""
+    from chapters import look
+
+    require_root()
+    print(look.table(starter_rootfs()))
+    return 0
+
+
+def diff(number: int) -> list[str]:
+    """The lines by which a stage differs from the one before it, in diff's form."""
+    texts = []
+    for chapter in stages.chapters():
+        if chapter["number"] in (number - 1, number):
+            file = HERE / chapter["folder"] / "container.py"
+            texts.append((str(file.relative_to(CLONE)), file.read_text().splitlines(True)))
+    if number == 1:
+        texts.insert(0, ("/dev/null", []))
+    (before, old), (after, new) = texts
+    return list(difflib.unified_diff(old, new, before, after, n=2))
+
+
+def starter_rootfs() -> Path:
+    """A root file system of this machine's programs, made when it is first asked for.
+
+    Up to chapter 06 a program's writes stay in it: remove the directory to have it made anew.
+    """
+    from chapters import attacks
+
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    directory = home / "minicontainer" / "rootfs"
+    if not directory.exists():
+        new = directory.with_name(f"rootfs.{os.getpid()}")
+        attacks.write_rootfs(new)
+        new.rename(directory)
+        print(f"made a root file system from this machine's programs: {directory}", file=sys.stderr)
+    return directory
+
+
+def find_chapter(name: str) -> stages.Chapter:
+    """The chapter of this number or name, if it is written."""
+    try:
+        chapter = stages.find_chapter(name)
+    except KeyError:
+        raise EngineError(f"no chapter {name!r}", hint="see: python3 -m chapters list") from None
+    if chapter["status"] != "ready":
+        raise EngineError(f"chapter {name} is not written yet")
+    return chapter
+
+
+def find_stage(name: str) -> stages.Stage:
+    """The stage of this number or name."""
+    try:
+        return stages.find(name)
+    except KeyError:
+        raise EngineError(f"no stage {name!r}", hint="see: python3 -m chapters list") from None
+
+
+def require_root() -> None:
+    """Say at once what would fail later with a stranger message."""
+    if os.geteuid() != 0:
+        raise EngineError("stages make namespaces and mounts, which needs root", hint="use sudo")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Where the attacks take place: a stand-in for the host, whose loss would hurt nobody.
+
+The stand-in is a set of namespaces: mounts, host name, shared memory and queues that an attack
+changes there are not the machine's. Inside it the mounts are *shared*, as systemd leaves them on
+most machines, whatever this one does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from chapters import stages
+from chapters.stages import CLONE, Stage
+from minicontainer.kernel import flags, mounts, namespaces, syscalls
+
+HOST_NAME = "the-host"
+_OVER = "the script has run to its end"
+
+
+class Missing(Exception):
+    """This machine does not have what the attack is about: the sentence says what."""
+
+
+def enter_stand_in() -> None:
+    """Put this process into namespaces that stand for the host's."""
+    syscalls.unshare(flags.CLONE_NEWNS | flags.CLONE_NEWUTS | flags.CLONE_NEWIPC)
+    mounts.make_private()
+    syscalls.mount(None, "/", None, flags.MS_REC | flags.MS_SHARED)
+    namespaces.set_hostname(HOST_NAME)
+
+
+class Ground:
+    """One attack on one stage.
+
+    stage: what runs the attacker; directory: an empty one on the stand-in host; rootfs: the
+    attacker's root file system, a fresh copy of `template`; told: what was run and what it said.
+    """
+
+    def __init__(self, stage: Stage, directory: Path, template: Path) -> None:
+        self.stage = stage
+        self.directory = directory
+        self.rootfs = directory / "rootfs"
+        self.told: list[str] = []
+        shutil.copytree(template, self.rootfs, symlinks=True)
+
+    def file(self, name: str, text: str) -> Path:
+        """A file of the host."""
+        path = self.directory / name
+        path.write_text(text)
+        return path
+
+    def run(
+        self,
+        script: str,
+        *arguments: str | Path,
+        environment: dict[str, str] | None = None,
+        descriptors: Sequence[int] = (),
+    ) -> str:
+        """Run a shell script as the container's program; what it printed.
+
+        arguments: the script's $1, $2…; environment: added to the engine's own; descriptors:
+        left open in the engine, for the program to find. RuntimeError when the script did not
+        reach its end: an attack that was never made has not been stopped.
+        """
+        script = textwrap.dedent(script).strip()
+        whole = f"{script}\necho; echo {_OVER}"
+        words = ["sh", "-c", whole, "attack", *map(str, arguments)]
+        program = subprocess.Popen(
+            self.stage.command(self.rootfs, *words),
+            cwd=CLONE,
+            env={**os.environ, **(environment or {})},
+            pass_fds=list(descriptors),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            out, err = program.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            stages.kill_tree(program.pid)
+            out, err = program.communicate()
+        printed, over, _ = out.partition(f"\n{_OVER}\n")
+        self.told += [f"$ {line}" for line in script.splitlines()]
+        self.told += [*printed.splitlines(), *err.splitlines()]
+        if not over:
+            raise RuntimeError("\n".join(["the attack could not be made:", *self.told]))
+        return printed
