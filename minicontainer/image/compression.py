@@ -90,7 +90,7 @@ def _gunzip(descriptor: int) -> Iterator[bytes]:
                 while output:
                     yield output
                     output = b""
-                    if member.unconsumed_tail:
+                    if member.unconsumed_tail and not member.eof:
                         output = member.decompress(member.unconsumed_tail, OUTPUT)
             except zlib.error as error:
                 raise CompressionError(f"the gzip data is damaged: {error}") from None

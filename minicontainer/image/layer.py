@@ -88,8 +88,8 @@ def unpack(
         finally:
             os.close(source)
     except EngineError as error:
-        error.message = f"cannot unpack layer {diff_id[7:19]}: {error.message}"
-        raise
+        message = f"cannot unpack layer {diff_id[7:19]}: {error.message}"
+        raise EngineError(message, hint=error.hint) from error
     except OSError as error:
         raise EngineError(f"cannot unpack layer {diff_id[7:19]}: {error}") from error
     return Unpacked(report["entries"], report["size"], report["content"], report["implicit"])

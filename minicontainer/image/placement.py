@@ -74,7 +74,7 @@ class Placement:
         """Make one entry, its content from the reader. PlacementError, TarError or OSError."""
         name = clean(entry.name)
         if len(self._open) > OPEN_DIRECTORIES:
-            self._close_directories()
+            self.close()
         if b".wh." in name and self._place_whiteout(name):
             return
         parent, _, base = name.rpartition(b"/")
@@ -230,7 +230,7 @@ class Placement:
             if self._hidden(place):
                 continue  # a whiteout in an opaque directory would show up in readdir
             if len(self._open) > OPEN_DIRECTORIES:
-                self._close_directories()
+                self.close()
             directory = self._open[self._walk(parent)]
             try:
                 os.mknod(base, stat.S_IFCHR, _WHITEOUT, dir_fd=directory)
@@ -239,7 +239,7 @@ class Placement:
                     self._opaque.add(place)
         for place, (mode, uid, gid, mtime, attributes) in sorted(self._directories.items()):
             if len(self._open) > OPEN_DIRECTORIES:
-                self._close_directories()
+                self.close()
             directory = self._open[self._walk(place)]
             if uid or gid or not place:
                 os.fchown(directory, uid, gid)
@@ -251,7 +251,7 @@ class Placement:
                 os.setxattr(directory, _OPAQUE, b"y")
             time = bounded(mtime)
             os.utime(directory, ns=(time, time))
-        self._close_directories()
+        self.close()
         shown = [place for place in self._implicit if not self._replaces(place)]
         return sorted(os.fsdecode(place) or "." for place in shown)
 
@@ -363,7 +363,8 @@ class Placement:
         self._aliases.clear()
         remove_tree(os.fsdecode(base), parent=directory)
 
-    def _close_directories(self) -> None:
+    def close(self) -> None:
+        """Close the directories that are open; root and lower stay the caller's."""
         for place, descriptor in self._open.items():
             if place:
                 os.close(descriptor)

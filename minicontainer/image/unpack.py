@@ -139,11 +139,9 @@ def main(argument: str) -> None:
     except MemoryError:
         answer = {"error": f"the archive needs more than {MEMORY >> 20} MiB of memory to read"}
     except BaseException as error:  # a bug of ours is reported like the rest
-        import traceback
-
         answer = {
             "error": f"internal error: {type(error).__name__}: {error}",
-            "trace": traceback.format_exc(),
+            "trace": "\n".join(_trace(error)),
         }
     text = memoryview(jsonio.dumps(answer).encode() + b"\n")
     while text:
@@ -180,18 +178,23 @@ def _work(request: dict[str, Any]) -> dict[str, Any]:
 def extract(reader: tar.Reader, placement: Placement) -> tuple[int, list[str]]:
     """Place all of an archive and read it to its last byte; how many entries, and what finish()
     says. EngineError with the entry's name."""
+    from .placement import printable
+
     entries = 0
-    while (entry := reader.next()) is not None:
-        entries += 1
-        try:
-            placement.place(entry, reader)
-        except EngineError as error:
-            error.message = f"entry {_shown(entry.name)}: {error.message}"
-            raise
-        except OSError as error:
-            raise EngineError(f"entry {_shown(entry.name)}: {error.strerror}") from error
-    implicit = placement.finish()
-    reader.drain()
+    try:
+        while (entry := reader.next()) is not None:
+            entries += 1
+            try:
+                placement.place(entry, reader)
+            except EngineError as error:
+                message = f"entry {printable(entry.name)}: {error.message}"
+                raise EngineError(message, hint=error.hint) from error
+            except OSError as error:
+                raise EngineError(f"entry {printable(entry.name)}: {error.strerror}") from error
+        implicit = placement.finish()
+        reader.drain()
+    finally:
+        placement.close()
     return entries, implicit
 
 
@@ -229,10 +232,13 @@ class Stream:
         return "sha256:" + self._hash.hexdigest()
 
 
-def _shown(name: bytes) -> str:
-    from .placement import printable
-
-    return printable(name)
+def _trace(error: BaseException) -> Iterator[str]:
+    """Where an error came from. The traceback module would look for the host's files."""
+    step = error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        yield f"{code.co_filename}:{step.tb_lineno} in {code.co_name}"
+        step = step.tb_next
 
 
 def _settle(parent: int) -> None:

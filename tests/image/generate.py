@@ -48,12 +48,19 @@ def image(
     for number in range(layers):
         content = _archive(source, pool, number, files // layers, size // layers)
         made.append(_write_layer(blobs, content))
+    write_image(directory, made, name)
+    return made
+
+
+def write_image(directory: Path, layers: list[Layer], name: str = "latest") -> None:
+    """Make an OCI layout of layers whose blobs are in it already, lowest first."""
+    blobs = directory / "blobs" / "sha256"
     config = {
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, "amd64"),
         "os": "linux",
         "config": {"Env": ["PATH=/usr/bin:/bin"], "Cmd": ["/bin/true"]},
-        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in made]},
-        "history": [{"created_by": f"generate layer {n}"} for n in range(layers)],
+        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+        "history": [{"created_by": f"generate layer {n}"} for n in range(len(layers))],
     }
     manifest = {
         "schemaVersion": 2,
@@ -61,14 +68,13 @@ def image(
         "config": _write_json(blobs, config, "application/vnd.oci.image.config.v1+json"),
         "layers": [
             {"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size}
-            for layer in made
+            for layer in layers
         ],
     }
     entry = _write_json(blobs, manifest, manifest["mediaType"])
     entry["annotations"] = {"org.opencontainers.image.ref.name": name}
     (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
     (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    return made
 
 
 def _pool(source: random.Random) -> bytes:
@@ -114,7 +120,13 @@ def _archive(
         add("tmp", tarfile.DIRTYPE, mode=0o1777)
         add("usr/bin/su", content=pool[:4096], mode=0o4755)
         add("etc/passwd", content=b"root:x:0:0:root:/root:/bin/sh\n")
-    elif number == 1:
+    else:
+        # Docker writes the directories above what a layer changes, but not the root.
+        for name in ("usr", "usr/share"):
+            add(name, tarfile.DIRTYPE)
+    if number == 1:
+        for name in ("", "/0", "/1"):
+            add(f"usr/share/layer0{name}", tarfile.DIRTYPE)
         add("usr/share/layer0/0/.wh.0.bin")
         add("usr/share/layer0/1/.wh..wh..opq")
         add("usr/share/layer0/.wh.2")
