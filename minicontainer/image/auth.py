@@ -154,7 +154,7 @@ class Authorizer:
         """Docker's famous sentence: a registry does not tell the secret from the missing."""
         hint = None
         if self.login is None:
-            hint = f"no login for {self.registry} was found (docker login, --authfile)"
+            hint = f"no login for {self.registry} was found (docker login, REGISTRY_AUTH_FILE)"
             keeper = credentials.helper(self._reference.registry, os.environ)
             if keeper:
                 hint += f"; {keeper} may keep one, but credential helpers are not asked"

@@ -45,12 +45,11 @@ def find(
     for path in [auth_file] if auth_file else _places(environment):
         try:
             content = jsonio.read(path)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            if auth_file:
-                raise EngineError(f"cannot read the logins in {path}: {error.strerror}")
-            continue
         except OSError as error:
-            raise EngineError(f"cannot read the logins in {path}: {error.strerror}")
+            if isinstance(error, (FileNotFoundError, NotADirectoryError)) and not auth_file:
+                continue
+            reason = (error.strerror or str(error)).lower()
+            raise EngineError(f"cannot read the logins in {path}: {reason}")
         except ValueError:
             raise EngineError(f"cannot read the logins in {path}: not JSON")
         login = _search(content, registry, repository, path)

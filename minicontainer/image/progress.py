@@ -79,11 +79,9 @@ class Lines(Progress):
 
     def finished(self, reference: Reference, digest: str, newer: bool) -> None:
         familiar = reference.familiar()
+        outcome = "Downloaded newer image" if newer else "Image is up to date"
         self._print(f"Digest: {digest}")
-        self._print(
-            f"Status: {'Downloaded newer image' if newer else 'Image is up to date'} for {familiar}"
-        )
-        self._print(str(reference))
+        self._print(f"Status: {outcome} for {familiar}")
 
     def _print(self, text: str) -> None:
         print(text, file=self._stream, flush=True)

@@ -95,7 +95,7 @@ def _matches(rule: str, host: str, port: int) -> bool:
     if matches_network(rule, host):
         return True
     name, colon, wanted = rule.rpartition(":")
-    if colon and wanted.isdigit():
+    if colon and wanted.isdigit() and not literal_address(rule):
         if int(wanted) != port:
             return False
         rule = name.strip("[]")

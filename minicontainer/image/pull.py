@@ -128,10 +128,10 @@ class _Pull:
             self.progress.finished(self.reference, digest, newer=False)
             return image
         descriptor, digest = self._find_manifest(which)
-        manifest = parse_manifest(self.store.read_blob(descriptor.digest), descriptor.media_type)
-        config = self._fetch_and_unpack(manifest)
+        body = self.store.read_blob(descriptor.digest)
+        config = self._fetch_and_unpack(parse_manifest(body, descriptor.media_type))
         descriptor.platform = Platform.from_json(config).to_json()
-        self.store.unpack(Image(self.store, manifest.config.digest, descriptor, [], []))
+        self.store.unpack(self.store.image_of(descriptor))
         image = self.store.tag(descriptor, self.reference, digest)
         self.progress.finished(self.reference, digest, newer=True)
         return image
@@ -254,7 +254,14 @@ class _Pull:
             lock.release()
 
     def _unpack(self, layer: Descriptor, diff_id: str, _: None) -> None:
-        def report(descriptor: Descriptor, event: str) -> None:
-            self.progress.update(descriptor.digest, _UNPACKING[event], 0, 0)
+        """Unpack one layer by itself, ahead of store.unpack, which then finds it there."""
 
-        unpacking.unpack_layer(self.store, layer, diff_id, diff_id, [], report)
+        def report(_: Descriptor, event: str) -> None:
+            self.progress.update(layer.digest, _UNPACKING[event])
+
+        def advance(done: int, total: int) -> None:
+            if self.stop.is_set():
+                raise Cancelled  # which also ends the worker
+            self.progress.update(layer.digest, "Extracting", done, total)
+
+        unpacking.unpack_layer(self.store, layer, diff_id, diff_id, [], report, advance)

@@ -227,7 +227,7 @@ class Registry:
             elif answer.status in _REDIRECTS and answer.headers.get("Location"):
                 with answer:
                     answer.drain(ERROR_LIMIT)
-                    url = urllib.parse.urljoin(url, answer.headers["Location"])
+                    url = _join(url, answer.headers["Location"])
                     target = check_destination(url, target)
             elif answer.status == 429 or answer.status >= 500:
                 with answer:
@@ -248,6 +248,14 @@ class Registry:
         if answer.status == 404:
             return NotFound(f"{what} not found: {message}")
         return EngineError(f"{answer.origin} answers {answer.status} for {what}: {message}")
+
+
+def _join(base: str, location: str) -> str:
+    """A Location header against the URL that it answers."""
+    try:
+        return urllib.parse.urljoin(base, location)
+    except ValueError:
+        return location  # Origin.of will have a sentence for it
 
 
 def _first_error(answer: Response) -> tuple[str, str]:

@@ -43,8 +43,8 @@ class Trust:
     """What the user said about security; the same for every host of one pull.
 
     verify: None is docker's rule (loopback and `insecure` hosts may be insecure, others not),
-    False makes every host insecure (--tls-verify=false), True none, not even loopback.
-    insecure: hosts as HOST, HOST:PORT or a network in CIDR form (--insecure-registry).
+    False makes every host insecure (--insecure), True none, not even loopback.
+    insecure: hosts as HOST, HOST:PORT or a network in CIDR form (docker's insecure-registries).
     certificates: a directory that takes the place of certs.d/HOST (--cert-dir). An authority in
     it makes a loopback host secure again: who gives one wants it checked.
     """
@@ -139,7 +139,7 @@ def explain(error: ssl.SSLError, host: str) -> EngineError:
     if reason in _NOT_TLS:
         return NotTLS(
             f"cannot speak TLS with {host}: it answers in plain HTTP",
-            hint=f"if that is meant, allow it with --insecure-registry {host}",
+            hint="if that is meant, allow it with --insecure",
         )
     if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
         return EngineError(

@@ -53,24 +53,25 @@ def unpack_layer(
     chain: str,
     below: list[str],
     progress: Progress | None = None,
+    on_bytes: Callable[[int, int], None] | None = None,
 ) -> str:
     """Unpack one layer unless it is there; its name below layers/.
 
     chain: its chain id. below: the names of the layers under it, top first. Without any it is
     unpacked by itself, which is all that most layers need: so several threads may work ahead, and
     unpack_image() says afterwards which ones must be done again for their stack. Of two processes
-    that want the same layer, one works and the other waits for it.
+    that want the same layer, one works and the other waits for it. on_bytes: see layer.unpack.
     """
     from . import layer as unpacker
 
     name = diff_id[7:]
-    if _unpack_once(store, layer, diff_id, name, [], progress) and progress:
+    if _unpack_once(store, layer, diff_id, name, [], progress, on_bytes) and progress:
         progress(layer, "exists")
     directories = [f"{store.layers}/{each}" for each in below]
     implicit = _record(store, name)["implicit"]
     if below and implicit and unpacker.depends_on_lower(implicit, directories):
         name = chain[7:]
-        _unpack_once(store, layer, diff_id, name, directories, progress)
+        _unpack_once(store, layer, diff_id, name, directories, progress, on_bytes)
     return name
 
 
@@ -81,6 +82,7 @@ def _unpack_once(
     name: str,
     lower: list[str],
     progress: Progress | None,
+    on_bytes: Callable[[int, int], None] | None,
 ) -> bool:
     """Unpack into layers/<name>, or find it there: then True."""
     from . import layer as unpacker
@@ -96,7 +98,7 @@ def _unpack_once(
         # Aside first, so that the record is there before the directory can be found.
         aside = f"{store.unfinished}/{name}"
         blob = store.blob_path(layer.digest)
-        done = unpacker.unpack(blob, layer.media_type, diff_id, aside, lower)
+        done = unpacker.unpack(blob, layer.media_type, diff_id, aside, lower, on_bytes)
         record = {"size": done.content, "implicit": done.implicit}
         write_atomic(f"{directory}.json", jsonio.dumps(record))
         os.rename(aside, directory)

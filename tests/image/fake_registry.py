@@ -11,6 +11,7 @@ False to let the honest answer follow. Everything that was asked is in `registry
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hashlib
 import io
@@ -68,6 +69,11 @@ class Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.server.owner.connections += 1
+        self.server.owner.live.add(self.connection)
+
+    def finish(self) -> None:
+        self.server.owner.live.discard(self.connection)
+        super().finish()
 
     def log_message(self, *_: object) -> None:
         pass
@@ -107,7 +113,6 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    daemon_threads = True
     request_queue_size = 64
     owner: FakeServer
 
@@ -137,6 +142,7 @@ class FakeServer:
     def __init__(self, tls: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> None:
         self.requests: list[Request] = []
         self.connections = 0
+        self.live: set[socket.socket] = set()
         self.lies: list[_Told] = []
         self.released = threading.Event()
         self.tls = tls
@@ -160,6 +166,9 @@ class FakeServer:
     def __exit__(self, *_: object) -> None:
         self.released.set()
         self._server.shutdown()
+        for connection in list(self.live):
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
         self._server.server_close()
         self._thread.join()
 
