@@ -8,7 +8,7 @@ import sys
 from .. import __version__
 from ..engine.home import DATA_ROOT, RUN_ROOT, Home
 from ..errors import EngineError
-from .options import Command, Option, Values, help_text, parse
+from .options import Command, Option, help_text, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,44 +80,54 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     # Known before the parse, so that an error of the parse can be looked at too.
     debug = "--debug" in words[:4] or "-D" in words[:4]
-    command = GLOBAL
+    failure = 125
     try:
         options = parse(GLOBAL, words)
-        if options is None or not (options.words or options.flag("version")):
-            print(_overview())
-            return 0 if options is None else 1
-        if options.flag("version"):
+        if options is not None and options.flag("version"):
             print(f"minicontainer version {__version__}")
-            return 0
+            return _flush(0)
+        if options is None or not options.words or options.words == ["help"]:
+            print(_overview())
+            return _flush(0 if options is None or options.words else 1)
+        if options.words[0] == "help":
+            # `help run` is `run --help`, as in docker.
+            options.words = [*options.words[1:], "--help"]
         debug = options.flag("debug")
         command, rest = find(options.words)
         values = parse(command, rest)
         if values is None:
             print(help_text(command))
-            return 0
+            return _flush(0)
+        failure = command.failure
         home = Home(options.text("root"), options.text("run-root"))
-        code = command.action(home, values)
-        # Here and not at the interpreter's end, where a closed pipe is an ugly message.
-        sys.stdout.flush()
-        return code
+        return _flush(command.action(home, values))
     except BrokenPipeError:
-        # Whoever read us has enough (`minicontainer ps | head -1`): as SIGPIPE would end us.
+        # Whoever read us has enough (`minicontainer ps | head -1`): end as SIGPIPE would end us.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 128 + 13
     except KeyboardInterrupt:
         return 130
     except EngineError as error:
-        return _complain(error, command, debug)
+        _complain(error, debug, error)
+        return failure if error.exit_code == 125 else error.exit_code
     except OSError as error:
         # SyscallError shows its call and may have a hint; a plain OSError names its file.
-        hint = getattr(error, "hint", None)
-        return _complain(EngineError(_in_words(error), hint=hint), command, debug, error)
+        _complain(EngineError(_in_words(error), hint=getattr(error, "hint", None)), debug, error)
+        return failure
     except Exception as error:
         told = EngineError(
             f"internal error: {type(error).__name__}: {error}",
             hint="this is a bug; `minicontainer --debug …` shows where",
         )
-        return _complain(told, command, debug, error)
+        _complain(told, debug, error)
+        return 125
+
+
+def _flush(code: int) -> int:
+    """Here and not at the interpreter's end, where a closed pipe is an ugly message."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return code
 
 
 def own_process() -> None:
@@ -171,25 +181,16 @@ def _overview() -> str:
     return f"{help_text(GLOBAL)}\n\nCommands:\n{commands}"
 
 
-def _complain(
-    error: EngineError, command: Command, debug: bool, cause: BaseException | None = None
-) -> int:
+def _complain(error: EngineError, debug: bool, cause: BaseException) -> None:
     try:
-        sys.stdout.flush()
+        _flush(0)
         if debug:
             import traceback
 
-            traceback.print_exception(cause or error)
+            traceback.print_exception(cause)
         print(error.render(), file=sys.stderr)
     except OSError:
-        pass  # nobody is there to read it; the exit code still tells
-    return command.failure if error.exit_code == 125 and not _is_usage(error) else error.exit_code
-
-
-def _is_usage(error: EngineError) -> bool:
-    from .options import UsageError
-
-    return isinstance(error, UsageError)
+        return  # nobody is there to read it; the exit code still tells
 
 
 def _in_words(error: OSError) -> str:
@@ -197,8 +198,3 @@ def _in_words(error: OSError) -> str:
         return str(error)
     name = f"{error.filename}: " if error.filename else ""
     return f"{name}{error.strerror or error}"
-
-
-def values_of(name: str, words: Sequence[str]) -> Values | None:
-    """Parse the words of one command; for tests and tools."""
-    return parse(load(name), words)
