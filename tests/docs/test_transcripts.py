@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -22,11 +21,11 @@ PAGES = sorted(
 @pytest.mark.root
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_a_page_shows_what_happens(
-    page: Path, engine: Engine, starter: str, rootfs: Path, tmp_path: Path
+    page: Path, engine: Engine, starter: str, tmp_path: Path
 ) -> None:
     directory = tmp_path / "work"
     directory.mkdir()
-    shutil.move(rootfs, directory / "rootfs")
+    engine.run("image", "starter", "--rootfs", directory / "rootfs")
     environment = {
         "PATH": f"{ROOT}/bin:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),

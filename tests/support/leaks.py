@@ -12,6 +12,8 @@ import select
 import time
 
 PR_SET_TIMERSLACK = 29
+CLONE_NEWNS = 0x20000
+MS_REC, MS_PRIVATE, MS_SHARED = 1 << 14, 1 << 18, 1 << 20
 
 # How long a process that is already on its way out may take to be gone, in seconds.
 GRACE = 3.0
@@ -30,6 +32,20 @@ def _tag_descendants() -> int:
 
 
 TAG = _tag_descendants()
+
+
+def isolate_mounts() -> None:
+    """Give the whole test run a mount namespace of its own, in which / is shared.
+
+    So mounts that others make on this machine meanwhile are not taken for leaks, and ours would
+    propagate as they do on a host that systemd has set up, whatever this one is.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNS) or any(
+        libc.mount(None, b"/", None, ctypes.c_ulong(how), None)
+        for how in (MS_REC | MS_PRIVATE, MS_REC | MS_SHARED)
+    ):
+        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS) for the test run")
 
 
 def _names(directory: str) -> set[str]:
@@ -70,7 +86,7 @@ def _cgroups() -> set[str]:
 
 
 def _files() -> set[str]:
-    found = {f"/tmp/{name}" for name in _names("/tmp") if "minicontainer" in name}
+    found = set()
     for root in ("/var/lib/minicontainer", "/run/minicontainer"):
         for below in ("", "/containers", "/names", "/tmp"):
             found.update(f"{root}{below}/{name}" for name in _names(root + below))
@@ -99,6 +115,20 @@ def _is_ours(pid: str) -> bool:
             return int(file.read()) == TAG
     except OSError:
         return False
+
+
+def _belongs_to(pid: str, others: set[str]) -> bool:
+    """Whether a process of ours that was there before has started it: a browser's own affair."""
+    while True:
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                pid = file.read().rpartition(") ")[2].split()[1]
+        except OSError:
+            return False
+        if pid == str(os.getpid()) or not _is_ours(pid):
+            return False
+        if pid in others:
+            return True
 
 
 def _gone(pid: str, deadline: float) -> bool:
@@ -143,7 +173,11 @@ class Snapshot:
     def leaks(self) -> list[str]:
         """What is there now and was not there then; one line each. Empty when all is well."""
         now = Snapshot(self.temporary)
-        new_processes = [p for p in now.processes - self.processes if _is_ours(p)]
+        new_processes = [
+            pid
+            for pid in now.processes - self.processes
+            if _is_ours(pid) and not _belongs_to(pid, self.processes)
+        ]
         deadline = time.monotonic() + GRACE
         stayed = [_describe(p) for p in new_processes if not _gone(p, deadline)]
         if new_processes and not stayed:

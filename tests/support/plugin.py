@@ -30,6 +30,8 @@ EXPLAINED = "this machine lacks "
 def pytest_configure(config: pytest.Config) -> None:
     """Programs that we start find sbin's tools, as root's own shell does."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
+    if os.geteuid() == 0:
+        leaks.isolate_mounts()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -118,6 +118,21 @@ def test_a_process_on_its_way_out_is_waited_for() -> None:
     assert before.leaks() == []
 
 
+def test_a_service_of_the_session_may_start_processes() -> None:
+    """A browser that several tests share makes a process for each page."""
+    script = "read line; sleep 1000 & echo; read line; kill $!"
+    with subprocess.Popen(
+        ["sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as service:
+        assert service.stdin and service.stdout
+        before = leaks.Snapshot()
+        service.stdin.write(b"\n")
+        service.stdin.flush()
+        service.stdout.readline()
+        assert before.leaks() == []
+        service.stdin.write(b"\n")
+
+
 def test_a_process_of_somebody_else_is_not_ours() -> None:
     """Another program on this machine may start what it likes while our tests run."""
     before = leaks.Snapshot()
