@@ -151,7 +151,10 @@ class Bars(Lines):
                 for line, (_, (status, _, _)) in zip(lines, states, strict=True)
                 if status not in ("Pull complete", "Already exists")
             ]
-            lines = [*busy[: rows - 2], f"({len(lines)} layers, {len(busy)} to go)"[:columns]]
+            lines = [
+                *busy[: max(rows - 2, 0)],
+                f"({len(lines)} layers, {len(busy)} to go)"[:columns],
+            ]
         up = f"\x1b[{self._drawn}A" if self._drawn else ""
         # Each line clears its own rest; \x1b[J clears below, when there are fewer than before.
         text = "".join(f"{line}\x1b[K\n" for line in lines)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,43 +18,10 @@ from minicontainer.image.registry import Registry
 from minicontainer.image.transport import Client, Origin, printable, redact
 from minicontainer.image.trust import Trust
 from tests.image import fake_registry as fake
+from tests.image.authority import Authority
 from tests.image.fake_registry import FakeRegistry, Proxy
 
 FAST = Patience(connect=2, stall=1, attempts=2, pause=0.005)
-
-
-class Authority:
-    """A certificate authority in a directory, made by openssl."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.certificate = directory / "ca.crt"
-        self.openssl(
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-            "-keyout", "ca.pem", "-out", "ca.crt", "-days", "2", "-subj", "/CN=test authority",
-        )  # fmt: skip
-
-    def openssl(self, *arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=self.directory, check=True, capture_output=True)
-
-    def issue(self, name: str, subject: str, days: str = "2") -> tuple[Path, Path]:
-        """A certificate and its key; subject: `IP:127.0.0.1`, `DNS:…`."""
-        self.openssl(
-            "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-            "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}",
-        )  # fmt: skip
-        (self.directory / "extensions").write_text(f"subjectAltName={subject}\n")
-        self.openssl(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.pem",
-            "-CAcreateserial", "-out", f"{name}.cert", "-days", days, "-extfile", "extensions",
-        )  # fmt: skip
-        return self.directory / f"{name}.cert", self.directory / f"{name}.key"
-
-    def server(self, subject: str = "IP:127.0.0.1", days: str = "2") -> ssl.SSLContext:
-        """What a server with a certificate of this authority needs."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*self.issue("server", subject, days))
-        return context
 
 
 @pytest.fixture(scope="module")
