@@ -88,8 +88,10 @@ def compare(image: Image, layout: Path, store: Store, digest: str) -> None:
     for blob in (manifest["config"], *manifest["layers"]):
         original = layout / "blobs" / "sha256" / blob["digest"].removeprefix("sha256:")
         assert store.read_blob(blob["digest"], 1 << 30) == original.read_bytes()
-    ours = json.loads(skopeo("inspect", f"oci:{store.layout}:{image.names[0]}"))
-    assert ours["Digest"] == digest
+    if image.manifest.media_type == fake.OCI_MANIFEST:
+        # Of a layout, skopeo sees the entries of OCI's own types alone.
+        ours = json.loads(skopeo("inspect", f"oci:{store.layout}:{image.names[0]}"))
+        assert ours["Digest"] == digest
     assert len(store.stack(image)) == 3
 
 
