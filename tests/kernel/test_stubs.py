@@ -15,6 +15,7 @@ import resource
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import termios
 import textwrap
@@ -258,12 +259,23 @@ def test_the_program_finds_no_descriptor_of_ours(start: Start, init: bool) -> No
     assert started.output().split() == [b"0", b"1", b"2", b"3"]  # 3 is the listing's own
 
 
+@everywhere
 @both
-def test_the_program_has_the_signal_mask_that_we_had(start: Start, init: bool) -> None:
+def test_the_program_has_the_signal_mask_that_we_had(
+    start: Start, machine: str, init: bool
+) -> None:
     def block() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
 
-    started = start("/bin/grep", "grep", "SigBlk", "/proc/self/status", init=init, prepare=block)
+    started = start(
+        "/bin/grep",
+        "grep",
+        "SigBlk",
+        "/proc/self/status",
+        machine=machine,
+        init=init,
+        prepare=block,
+    )
     assert int(started.output().split()[1], 16) == 1 << signal.SIGUSR1 - 1
 
 
@@ -442,9 +454,35 @@ def test_init_keeps_the_standard_streams_and_nothing_else(start: Start) -> None:
     def leak() -> None:
         os.dup2(0, 50)
 
-    started = start(*shell("echo ready; read line"), init=True, prepare=leak)
+    script = "trap 'echo heard' USR1; echo ready; while :; do read line; done"
+    started = start(*shell(script), init=True, prepare=leak)
     started.output(until=b"ready\n")
+    started.born.signal(signal.SIGUSR1)
+    started.output(until=b"heard\n")  # so it is past its preparations
     assert sorted(os.listdir(f"/proc/{started.pid}/fd")) == ["0", "1", "2"]
+
+
+def test_init_lets_go_of_the_report_where_close_range_is_refused(start: Start) -> None:
+    """By an older kernel, or by a seccomp policy that is older than the call."""
+
+    def refuse() -> None:
+        code = (
+            (0x20, 0, 0, 0),  # load the system call's number
+            (0x15, 0, 1, flags.NR_close_range),  # another one: jump over the next
+            (0x06, 0, 0, 0x50000 | errno.ENOSYS),  # SECCOMP_RET_ERRNO
+            (0x06, 0, 0, 0x7FFF0000),  # SECCOMP_RET_ALLOW
+        )
+        text = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *one) for one in code))
+        program = struct.pack("HP", len(code), ctypes.addressof(text))
+        syscalls.prctl(flags.PR_SET_NO_NEW_PRIVS, 1)
+        assert PRCTL(22, 2, program) == 0  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+
+    started = start(*shell("read line"), init=True, prepare=refuse)
+    assert started.report() is None
+
+
+PRCTL = ctypes.CDLL(None).prctl
+PRCTL.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_char_p]
 
 
 def test_init_reports_that_it_cannot_fork(start: Start) -> None:
@@ -499,9 +537,10 @@ def test_a_job_reaches_the_log_through_pid_1(start: Start) -> None:
     assert started.output() == b"logged\n"
 
 
-def test_the_program_has_the_terminal(start: Start) -> None:
-    started = start("/bin/sh", "sh", "-i", init=True, terminal=True)
-    started.write(b"stty -echo; echo started\n")
+@everywhere
+def test_the_program_has_the_terminal(start: Start, machine: str) -> None:
+    started = start("/bin/sh", "sh", "-i", machine=machine, init=True, terminal=True)
+    started.write(b"stty -echo; echo start''ed\n")
     started.output(until=b"started\r\n")
     (program,) = started.children()
     assert os.tcgetpgrp(started.descriptors["input"]) == program == os.getpgid(program)
@@ -511,8 +550,11 @@ def test_the_program_has_the_terminal(start: Start) -> None:
     assert started.wait() == 5
 
 
-def test_control_c_ends_the_program_and_so_the_container(start: Start) -> None:
-    started = start(*shell("echo ready; exec sleep 1000"), init=True, terminal=True)
+@everywhere
+def test_control_c_ends_the_program_and_so_the_container(start: Start, machine: str) -> None:
+    started = start(
+        *shell("echo ready; exec sleep 1000"), machine=machine, init=True, terminal=True
+    )
     started.output(until=b"ready\r\n")
     started.write(b"\x03")
     assert started.wait() == 128 + signal.SIGINT
