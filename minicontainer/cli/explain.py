@@ -55,12 +55,13 @@ def find_chapter(call: str) -> int | None:
     runtime makes itself, the call's own.
     """
     found = None
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
+    frame = sys._getframe(2)  # past `tell`
+    while frame.f_globals.get("CHAPTER"):
+        if frame.f_globals["__name__"] != syscalls.__name__:
+            found = frame.f_globals["CHAPTER"]
+        if frame.f_back is None:
+            break
         frame = frame.f_back
-        module = frame.f_globals
-        if module.get("CHAPTER") and module["__name__"] != syscalls.__name__:
-            found = module["CHAPTER"]
-        elif frame.f_code.co_name == "mount_one":
-            return FILE_SYSTEMS.get(frame.f_locals.get("kind", ""), found)
+    if frame.f_code.co_name == "mount_one":
+        return FILE_SYSTEMS.get(frame.f_locals.get("kind", ""), found)
     return found or CHAPTERS.get(call.partition("(")[0])

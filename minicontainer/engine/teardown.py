@@ -38,6 +38,7 @@ def teardown(
     live = records.load_live(home, id)
     if live is not None:
         kill(live)
+    lifetime.announce(lock, KILLED if code is None else code)
     record = records.load(home, id)
     # Its engine was killed before the container ran: nobody knows it, so it never was.
     unborn = code is None and live is None
