@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import ast
 import difflib
+import json
 import re
+import sys
 import textwrap
 import tomllib
 from pathlib import Path
@@ -201,6 +203,14 @@ def chapters() -> str:
     return "\n".join(rows)
 
 
+def prices() -> str:
+    """The price list, from its figures."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    import pricelist
+
+    return pricelist.table(json.loads(pricelist.FIGURES.read_text()))
+
+
 def sources(source_page: str) -> str:
     """Every file that the site shows, by folder: its name, its size, what it says it is."""
     folders: dict[str, list[Path]] = {}
@@ -259,10 +269,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         text = resolve(markdown, lesson=path.startswith("book/"), source_page=source_page)
     except Unresolved as error:
         raise PluginError(f"{path}: {error}") from error
-    if "<!-- chapters -->" in text:
-        text = text.replace("<!-- chapters -->", chapters())
-    if "<!-- source -->" in text:
-        text = text.replace("<!-- source -->", sources(source_page))
+    tables = {"chapters": chapters, "source": lambda: sources(source_page), "price": prices}
+    for name, table in tables.items():
+        if f"<!-- {name} -->" in text:
+            text = text.replace(f"<!-- {name} -->", table())
     return text
 
 
