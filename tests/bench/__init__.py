@@ -1,0 +1,1 @@
+"""The peers, side by side with us, in one run."""

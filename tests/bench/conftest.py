@@ -1,0 +1,54 @@
+"""One table at the end of `./dev bench`, for all that was measured beside the peers."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.bench import measure, peers
+
+TABLES: list[str] = []
+RESULTS: dict[str, dict[str, float]] = {}
+
+
+class Report:
+    """Where a benchmark puts its table."""
+
+    def add(self, title: str, times: dict[str, list[float]], **targets: float) -> None:
+        """Add the figures of one comparison; ours come first."""
+        TABLES.extend(["", *measure.table(title, times, targets)])
+        RESULTS[title] = {name: sorted(t)[len(t) // 2] for name, t in times.items()}
+
+
+@pytest.fixture
+def report() -> Report:
+    """The table that is printed at the end."""
+    return Report()
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory on the disk where stores live, for us and for the peers alike."""
+    return tmp_path_factory.mktemp("peers")
+
+
+@pytest.fixture(scope="session")
+def engine_peer(place: Path) -> peers.Peer:
+    """Ours, with the starter image in its store."""
+    engine = peers.ours(place / "ours")
+    engine.run("image", "starter")
+    return engine
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the tables; keep them as JSON where $BENCH_JSON says."""
+    if not TABLES:
+        return
+    terminalreporter.section("beside the peers, in this run (milliseconds)")
+    for row in TABLES:
+        terminalreporter.write_line(row)
+    if path := os.environ.get("BENCH_JSON"):
+        Path(path).write_text(json.dumps(RESULTS, indent=1))
