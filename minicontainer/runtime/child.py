@@ -12,6 +12,7 @@ from ..kernel import (
     devices,
     flags,
     limits,
+    loopback,
     mounts,
     namespaces,
     paths,
@@ -95,6 +96,7 @@ def confine(
         os.dup2(stream, number, inheritable=True)
     if has_terminal:
         terminal.take(0)
+    namespaces.leave_session_keyring()
     limits.apply(wanted.get("rlimits") or [])
     enter_directory(wanted["cwd"])
     environment = specification.environment(wanted)
@@ -148,12 +150,15 @@ def enter_directory(path: str) -> None:
 
 def join_namespaces(linux: dict[str, Any]) -> None:
     """Enter the namespaces that the specification names by path; make the rest that clone3
-    did not (the cgroup namespace, whose root is the cgroup at the moment of its birth)."""
+    did not (the cgroup namespace, whose root is the cgroup at the moment of its birth), and
+    bring up the loopback of a new network, as runc does."""
     for namespace in linux.get("namespaces", []):
         if namespace.get("path"):
             namespaces.join_file(namespace["path"], namespace["type"])
         elif namespace["type"] == "cgroup":
             syscalls.unshare(flags.CLONE_NEWCGROUP)
+        elif namespace["type"] == "network":
+            loopback.bring_up()
 
 
 def mount_one(mount: dict[str, Any], bundle: str, root: int, devpts: int | None) -> None:
