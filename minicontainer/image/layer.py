@@ -30,8 +30,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-PARTIAL = ".partial"
-
 _GENERIC = ("", "application/octet-stream", "application/x-tar", "application/gzip")
 
 
@@ -65,8 +63,8 @@ def unpack(
     blob: path or descriptor of the layer as the registry has it (read from its start).
     media_type: of OCI or docker; the bytes decide between gzip, zstd and uncompressed.
     diff_id: `sha256:…` of the uncompressed archive, to its last byte (OCI image-spec config.md).
-    directory: made by rename(2) from a sibling `<directory>.<random>.partial`. When somebody else
-    was faster, theirs stays: the name tells the content.
+    directory: made by rename(2) from a sibling `<directory>.<random>.partial`, which is what a kill
+    leaves behind. When somebody else was faster, theirs stays: the name tells the content.
     lower: directories of the layers below, top first, see above.
     progress: called with the bytes of the blob that are read, and all of them.
     EngineError when the layer is damaged, hostile, or not what diff_id says; then nothing is left.
@@ -138,49 +136,19 @@ def check_media_type(media_type: str) -> None:
         raise EngineError(f"{media_type!r} is no file system layer")
 
 
-def remove_partial(parent: str) -> None:
-    """Remove what unpack() left in a directory when it was killed; running ones are spared."""
-    for name in os.listdir(parent):
-        if name.endswith(PARTIAL):
-            path = f"{parent}/{name}"
-            try:
-                descriptor = _lock(path)
-            except OSError:
-                continue  # in use, or gone
-            try:
-                files.remove_tree(path)
-            finally:
-                os.close(descriptor)
-
-
-def _lock(path: str) -> int:
-    import fcntl
-
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
 class _Partial:
-    """A directory in the making: removed at the end of `with`, unless publish() gave it its name.
+    """A directory in the making, removed at the end of `with` unless publish() named it."""
 
-    It is locked meanwhile, and a kill frees the lock: so remove_partial() knows.
-    """
-
-    __slots__ = ("path", "_directory", "_lock")
+    __slots__ = ("path", "_directory")
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self.path = f"{directory}.{os.urandom(6).hex()}{PARTIAL}"
-        self._lock = -1
+        self.path = f"{directory}.{os.urandom(6).hex()}.partial"
 
     def __enter__(self) -> _Partial:
         os.mkdir(self.path, 0o700)
-        self._lock = _lock(self.path)
+        # mkdir inherits a set-group-id bit from the parent, and all files would its group.
+        os.chmod(self.path, 0o700)
         return self
 
     def publish(self) -> None:
@@ -192,7 +160,4 @@ class _Partial:
                 raise
 
     def __exit__(self, *_: object) -> None:
-        try:
-            files.remove_tree(self.path)
-        finally:
-            os.close(self._lock)
+        files.remove_tree(self.path)

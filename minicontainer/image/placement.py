@@ -53,7 +53,7 @@ class Placement:
     """
 
     __slots__ = (
-        "content", "_root", "_lower", "_open", "_aliases", "_directories", "_implicit",
+        "content", "_root", "_lower", "_open", "_aliases", "_lent", "_directories", "_implicit",
         "_whiteouts", "_opaque",
     )  # fmt: skip
 
@@ -64,6 +64,7 @@ class Placement:
         # Paths below are clean and free of symbolic links: what the kernel would call the place.
         self._open: dict[bytes, int] = {b"": root}
         self._aliases: dict[bytes, bytes] = {}  # a path through links: the place
+        self._lent: set[bytes] = set()  # places of links below that were followed
         self._directories: dict[bytes, Metadata] = {}
         self._implicit: set[bytes] = set()
         self._whiteouts: set[bytes] = set()
@@ -85,6 +86,8 @@ class Placement:
             return
         if parent not in self._open:
             parent = self._walk(parent)
+        if self._lent and join(parent, base) in self._lent:
+            self._aliases.clear()  # this entry takes the place of the link
         directory = self._open[parent]
         if entry.kind == tar.FILE:
             try:
@@ -316,20 +319,23 @@ class Placement:
             self._open[place] = os.open(name, _DIRECTORY, dir_fd=directory)
             return None
         except OSError as error:
-            if error.errno == ENOENT and create:
-                return self._create_parent(directory, name, place)
+            if error.errno == ENOENT:
+                return self._step_below(directory, name, place, create)
             if error.errno not in (ENOTDIR, ELOOP):
                 raise
         if not stat.S_ISLNK(os.lstat(name, dir_fd=directory).st_mode):
             raise PlacementError(f"{printable(place)} is not a directory")
         return os.readlink(name, dir_fd=directory)
 
-    def _create_parent(self, directory: int, name: bytes, place: bytes) -> bytes | None:
-        """Make a directory that the archive left out, as the layers below have it."""
+    def _step_below(self, directory: int, name: bytes, place: bytes, create: bool) -> bytes | None:
+        """The same for a name that this layer does not have: as the layers below have it."""
         if self._lower and not self._replaces(place):
             found = below.find(self._lower, place)
             if found is not None and found.link is not None:
+                self._lent.add(place)
                 return found.link
+        if not create:
+            raise FileNotFoundError(ENOENT, os.strerror(ENOENT))
         os.mkdir(name, 0o755, dir_fd=directory)
         self._open[place] = os.open(name, _DIRECTORY, dir_fd=directory)
         self._add_implicit(place)

@@ -112,7 +112,8 @@ def spawn_worker(request: dict[str, Any], blob: int, report: int) -> int:
         for descriptor in (blob, report):
             descriptors.append(fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3))
         actions = [(os.POSIX_SPAWN_DUP2, source, at) for at, source in enumerate(descriptors)]
-        return os.posix_spawn(python, argv, os.environ, file_actions=actions, setsigmask=[])
+        # Ctrl-C goes to us too, who kill the worker and tidy up: it need not see it, ever.
+        return os.posix_spawn(python, argv, os.environ, file_actions=actions, setsigmask=[2])
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
@@ -242,18 +243,15 @@ def _trace(error: BaseException) -> Iterator[str]:
 
 
 def _settle(parent: int) -> None:
-    """Make this process one that ends with its parent, minds no Ctrl-C, and stays small."""
-    import _signal  # type: ignore[import-not-found]
+    """Make this process one that ends with its parent and stays small."""
     import gc
     import resource
 
     from ..kernel import flags, syscalls
 
-    syscalls.prctl(flags.PR_SET_PDEATHSIG, _signal.SIGKILL)
+    syscalls.prctl(flags.PR_SET_PDEATHSIG, 9)
     if os.getppid() != parent:
         os._exit(1)  # it died before the line above
-    # Ctrl-C goes to the parent too, which kills us and tidies up.
-    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     os.umask(0)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard == resource.RLIM_INFINITY or hard > MEMORY:

@@ -184,6 +184,17 @@ def test_a_set_group_id_directory_gives_its_group_to_nobody(tmp_path: Path) -> N
     assert (tmp_path / "layer/d/e").stat().st_gid == 0
 
 
+def test_a_store_in_a_set_group_id_directory(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    os.chown(store, 0, 50)
+    store.chmod(0o2755)
+    unpack(archive(entry(b"f"), directory(b"d"), symlink(b"l", b"f")), store / "layer")
+    for name in (".", "f", "d", "l"):
+        status = (store / "layer" / name).lstat()
+        assert (status.st_gid, status.st_mode & stat.S_ISGID) == (0, 0), name
+
+
 def test_the_root_entry_sets_mode_and_owner(tmp_path: Path) -> None:
     result = unpack(archive(directory(b"./", mode=0o555, uid=3, gid=4)), tmp_path / "layer")
     status = (tmp_path / "layer").stat()
@@ -480,6 +491,25 @@ def test_an_entry_of_its_own_wins_over_the_layers_below(tmp_path: Path, system: 
     assert (tmp_path / "top/tmp").stat().st_mode & 0o7777 == 0o700
 
 
+def test_links_below_hold_for_hard_links_and_until_they_are_replaced(
+    tmp_path: Path, system: list[Path]
+) -> None:
+    unpack(
+        archive(
+            entry(b"bin/a", content=b"a"), directory(b"x"), hardlink(b"bin/b", b"bin/a"),
+            entry(b"bin/.wh.c"),
+        ),
+        tmp_path / "top",
+        system,
+    )  # fmt: skip
+    assert tree(tmp_path / "top") == {
+        "x": "directory", "usr": "directory", "usr/bin": "directory",
+        "usr/bin/a": "a", "usr/bin/b": "a", "usr/bin/c": "whiteout",
+    }  # fmt: skip
+    with pytest.raises(EngineError, match="'bin' is not a directory"):
+        unpack(archive(entry(b"bin/a"), entry(b"bin"), entry(b"bin/b")), tmp_path / "no", system)
+
+
 def test_a_removed_directory_below_lends_nothing(tmp_path: Path, system: list[Path]) -> None:
     parts = archive(directory(b"."), entry(b".wh.tmp"), entry(b"tmp/f"))
     first = unpack(parts, tmp_path / "first")
@@ -702,6 +732,14 @@ def test_the_worker_sees_nothing_but_its_directory(
     assert os.readlink(process / "ns/mnt") != os.readlink("/proc/self/ns/mnt")
 
 
+def test_the_worker_leaves_ctrl_c_to_its_parent(
+    stalled: tuple[subprocess.Popen[str], int],
+) -> None:
+    status = Path(f"/proc/{stalled[1]}/status").read_text()
+    blocked = int(status.split("SigBlk:")[1].split()[0], 16)
+    assert blocked == 1 << (signal.SIGINT - 1)
+
+
 def test_the_worker_dies_with_its_parent(stalled: tuple[subprocess.Popen[str], int]) -> None:
     parent, pid = stalled
     pidfd = os.pidfd_open(pid)
@@ -742,19 +780,3 @@ def test_a_killed_worker_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
         killer.join()
         os.close(read)
         os.close(write)
-
-
-def test_what_a_killed_puller_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    left = tmp_path / f"abc.123{layer.PARTIAL}"
-    used = tmp_path / f"def.456{layer.PARTIAL}"
-    for path in (left, used):
-        (path / "d").mkdir(parents=True)
-    (tmp_path / "kept").mkdir()
-    lock = layer._lock(str(used))
-    try:
-        layer.remove_partial(str(tmp_path))
-        assert sorted(os.listdir(tmp_path)) == [used.name, "kept"]
-    finally:
-        os.close(lock)
-    layer.remove_partial(str(tmp_path))
-    assert os.listdir(tmp_path) == ["kept"]
