@@ -24,7 +24,7 @@ def make(chapter: Chapter, on: Sequence[Stage], verbose: bool = False) -> Verdic
     """
     module = importlib.import_module(f"chapters.{chapter['folder']}.attack")
     verdicts: Verdicts = {}
-    with tempfile.TemporaryDirectory(prefix="minicontainer-attack-") as directory:
+    with tempfile.TemporaryDirectory(prefix="chapters-attack-") as directory:
         template = Path(directory) / "template"
         write_rootfs(template)
         for attack in module.ATTACKS:

@@ -16,17 +16,18 @@ from chapters import command_line
 from minicontainer.engine import spec as specification
 from minicontainer.engine.create import CAPABILITIES, DEFAULT_PATH
 from minicontainer.kernel import devices, overlay, terminal
+from minicontainer.kernel.process import forward_signals
 from minicontainer.runtime import start, supervise
 
 
 def run(rootfs: str, command: list[str]) -> int:
     """Run the command in the root file system, as the engine does; its exit code."""
-    with tempfile.TemporaryDirectory(prefix="minicontainer-") as bundle:
+    with tempfile.TemporaryDirectory(prefix="chapters-engine-") as bundle:
         for name in ("rootfs", "upper", "work"):
             os.mkdir(f"{bundle}/{name}")
         root = overlay.mount([os.path.abspath(rootfs)], f"{bundle}/upper", f"{bundle}/work")
         try:
-            process = start.start(describe(command), bundle, root, (0, 1, 2), lambda process: None)
+            process = start.start(describe(command), bundle, root, (0, 1, 2), forward_signals)
         finally:
             os.close(root)
         try:

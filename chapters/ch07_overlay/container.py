@@ -71,7 +71,7 @@ def run(rootfs: str, command: list[str]) -> int:
         syscalls.close_range(3, how=flags.CLOSE_RANGE_CLOEXEC)
         process.execute(command, ENVIRONMENT)
 
-    with tempfile.TemporaryDirectory(prefix="minicontainer-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="chapter-07-") as scratch:
         upper, work = f"{scratch}/upper", f"{scratch}/work"
         os.mkdir(upper)
         os.mkdir(work)

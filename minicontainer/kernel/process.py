@@ -348,8 +348,7 @@ def run(child: Callable[[], None], namespaces: int = 0) -> int:
     code.
     """
     process = spawn(child, namespaces)
-    for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):
-        _signal.signal(number, lambda number, _: process.signal(number))
+    forward_signals(process)
     try:
         process.wait_exec()
         return process.wait()
@@ -358,3 +357,9 @@ def run(child: Callable[[], None], namespaces: int = 0) -> int:
         return error.exit_code
     finally:
         process.close()
+
+
+def forward_signals(process: Process) -> None:
+    """Pass on what a terminal or an init system sends us: the program is what is meant."""
+    for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):
+        _signal.signal(number, lambda number, _: process.signal(number))

@@ -1,0 +1,1 @@
+"""The laws of the book (docs/architecture.md), each one a test."""
