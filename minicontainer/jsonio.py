@@ -6,7 +6,7 @@ The scanner and the encoder below it are C code with no such needs.
 
 from __future__ import annotations
 
-import _json  # type: ignore[import-not-found]
+import _json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class _Rules:
         raise ValueError(f"{name} is not JSON")
 
 
-_scan = _json.make_scanner(_Rules)
+_scan = _json.make_scanner(_Rules)  # type: ignore[arg-type]  # it only reads attributes
 
 
 def _refuse(value: object) -> object:

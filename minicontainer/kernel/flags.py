@@ -14,6 +14,7 @@ _ARM = os.uname().machine == "aarch64"
 
 # <asm/unistd.h>
 NR_pivot_root = 41 if _ARM else 155
+NR_keyctl = 219 if _ARM else 250
 NR_open_tree, NR_move_mount, NR_fsopen, NR_fsconfig, NR_fsmount = 428, 429, 430, 431, 432
 NR_clone3, NR_close_range, NR_openat2, NR_pidfd_getfd = 435, 436, 437, 438
 NR_mount_setattr = 442
@@ -61,6 +62,9 @@ CLONE_INTO_CGROUP = 0x200000000
 PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_GET_KEEPCAPS, PR_SET_KEEPCAPS = 1, 3, 4, 7, 8
 PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER = 23, 24, 36
 PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 39, 47
+
+# keyctl(2)
+KEYCTL_GET_KEYRING_ID, KEYCTL_JOIN_SESSION_KEYRING = 0, 1
 
 # close_range(2)
 CLOSE_RANGE_CLOEXEC = 4

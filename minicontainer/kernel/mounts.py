@@ -147,7 +147,12 @@ def attach_below(root: int, mount: int, path: str) -> None:
 
 
 def attach_root(mount: int, directory: str) -> int:
-    """Put the container's root in place, in this mount namespace only; a descriptor of it."""
+    """Put the container's root in place, in this mount namespace only; a descriptor of it.
+
+    A copy that was taken of a shared mount, as systemd makes all of a host's, is shared with the
+    original: pivot_root(2) refuses it, and the container's mounts would appear on the host.
+    """
+    set_propagation(mount, flags.MS_PRIVATE | flags.MS_REC)
     attach(mount, os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     return os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 

@@ -8,6 +8,7 @@ kinds are made and joined alike (namespaces(7)).
 from __future__ import annotations
 
 import os
+from errno import EDQUOT, ENOSYS
 
 from . import flags, syscalls
 
@@ -38,6 +39,19 @@ def bits(kinds: list[str]) -> int:
 def set_hostname(name: str) -> None:
     """Name the machine as this UTS namespace sees it (sethostname(2); at most 64 bytes)."""
     syscalls.sethostname(name)
+
+
+def leave_session_keyring() -> None:
+    """Give this process a session keyring of its own: the kernel's keys are in no namespace, and
+    the caller's (Kerberos tickets, disk keys) would be inherited (session-keyring(7)).
+
+    Nothing happens on a kernel without keys, or where no more keyrings can be had: ENOSYS, EDQUOT.
+    """
+    try:
+        syscalls.keyctl_join_session_keyring()
+    except OSError as error:
+        if error.errno not in (ENOSYS, EDQUOT):
+            raise
 
 
 def identity(pid: int | str, kind: str) -> int:

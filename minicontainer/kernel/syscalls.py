@@ -228,6 +228,8 @@ _mount_setattr = Call(
     "mount_setattr", FD, TEXT, _bits("AT_"), STRUCT, SIZE, number=flags.NR_mount_setattr
 )
 _openat2 = Call("openat2", FD, TEXT, STRUCT, SIZE, number=flags.NR_openat2)
+_KEYCTL = Kind(ctypes.c_int, lambda value: flags.name_of("KEYCTL_", value))
+_keyctl = Call("keyctl", _KEYCTL, TEXT, number=flags.NR_keyctl)
 _pidfd_getfd = Call("pidfd_getfd", FD, FD, INT, number=flags.NR_pidfd_getfd)
 _close_range = Call("close_range", FD, LONG, _bits("CLOSE_RANGE_"), number=flags.NR_close_range)
 
@@ -349,6 +351,11 @@ def openat2(descriptor: int, path: str, how: int, mode: int, resolve: int) -> in
 def close_range(first: int, last: int = 0xFFFFFFFF, how: int = 0) -> None:
     """close_range(2): close all descriptors from first to last, or mark them close-on-exec."""
     _close_range(first, last, how)
+
+
+def keyctl_join_session_keyring() -> int:
+    """keyctl_join_session_keyring(3): leave the session keyring for a new, empty one; its id."""
+    return _keyctl(flags.KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def pidfd_getfd(pidfd: int, descriptor: int) -> int:
