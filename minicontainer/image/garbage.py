@@ -28,11 +28,21 @@ def sweep(store: Store) -> None:
             remove_tree(path)
         else:
             os.unlink(path)
-    for directory in (store.layers, store.stacks, store.blobs.directory):
-        # What write_atomic() left when it was killed.
-        for name in os.listdir(directory):
-            if name.endswith(".tmp"):
-                os.unlink(f"{directory}/{name}")
+    _sweep_temporaries(store.layers)
+    _sweep_temporaries(store.stacks)
+    try:
+        # The names have a lock of their own, which may be held; another sweep will come.
+        with Lock(f"{store.root}/images.lock", block=False):
+            _sweep_temporaries(store.layout)
+    except BlockingIOError:
+        pass
+
+
+def _sweep_temporaries(directory: str) -> None:
+    """Remove what write_atomic() left when it was killed."""
+    for name in os.listdir(directory):
+        if name.endswith(".tmp"):
+            os.unlink(f"{directory}/{name}")
 
 
 def collect(store: Store) -> list[str]:

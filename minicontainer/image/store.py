@@ -148,6 +148,9 @@ class Store:
             os.makedirs(self.root, mode=0o700, exist_ok=True)
             for path in (self.blobs.directory, self.layers, self.stacks, self.unfinished):
                 os.makedirs(path, exist_ok=True)
+            # Made here, where a full disk has its sentence.
+            with Lock(f"{self.root}/content.lock", shared=True):
+                pass
             with Lock(f"{self.root}/images.lock"):
                 if not os.path.exists(self.index_path):
                     write_atomic(f"{self.layout}/oci-layout", '{"imageLayoutVersion":"1.0.0"}')

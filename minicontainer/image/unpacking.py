@@ -11,6 +11,7 @@ import os
 
 from .. import jsonio
 from ..files import Lock, write_atomic
+from .blobs import explain
 from .digest import digest_of
 
 TYPE_CHECKING = False
@@ -43,7 +44,10 @@ def unpack_image(store: Store, image: Image, progress: Progress | None = None) -
         # Overlayfs does not look for "nothing from below" on the root of a layer.
         names = [name] if unpacker.is_opaque(f"{store.layers}/{name}") else [name, *names]
     stack = {"layers": names, "sizes": sizes}
-    write_atomic(f"{store.stacks}/{image.id[7:]}.json", jsonio.dumps(stack))
+    try:
+        write_atomic(f"{store.stacks}/{image.id[7:]}.json", jsonio.dumps(stack))
+    except OSError as error:
+        raise explain(f"unpack image {image.short_id}", error)
 
 
 def unpack_layer(
@@ -65,13 +69,16 @@ def unpack_layer(
     from . import layer as unpacker
 
     name = diff_id[7:]
-    if _unpack_once(store, layer, diff_id, name, [], progress, on_bytes) and progress:
-        progress(layer, "exists")
-    directories = [f"{store.layers}/{each}" for each in below]
-    implicit = _record(store, name)["implicit"]
-    if below and implicit and unpacker.depends_on_lower(implicit, directories):
-        name = chain[7:]
-        _unpack_once(store, layer, diff_id, name, directories, progress, on_bytes)
+    try:
+        if _unpack_once(store, layer, diff_id, name, [], progress, on_bytes) and progress:
+            progress(layer, "exists")
+        directories = [f"{store.layers}/{each}" for each in below]
+        implicit = _record(store, name)["implicit"]
+        if below and implicit and unpacker.depends_on_lower(implicit, directories):
+            name = chain[7:]
+            _unpack_once(store, layer, diff_id, name, directories, progress, on_bytes)
+    except OSError as error:
+        raise explain(f"unpack layer {diff_id[7:19]}", error)
     return name
 
 
