@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # Docker's max-concurrent-downloads.
 _FETCHERS = 3
+# Processes that unpack; each takes 20 MB.
+_MOST_UNPACKERS = 16
 # How long a cancelled thread may take to come back before we go without it, in seconds.
 _FAREWELL = 2.0
 _UNPACKING = {
@@ -109,8 +111,9 @@ class _Pull:
         self.stop = stop
         self.outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self.fetchers = Crew(clients, self.outcomes)
-        # Unpacking is bound by the processor: one worker for each that we have.
-        self.unpackers = Crew([None] * len(os.sched_getaffinity(0)), self.outcomes)
+        # More than processors: three equal layers on two of them take 1.2 s, not 1.5.
+        count = min(2 * len(os.sched_getaffinity(0)), _MOST_UNPACKERS)
+        self.unpackers = Crew([None] * count, self.outcomes)
 
     def dismiss(self) -> None:
         """Send the crews home; `stop` is set and the clients are aborted."""

@@ -44,6 +44,10 @@ class NotFound(EngineError):
     """The registry is well, and does not have what we asked for."""
 
 
+class _Busy(Transient):
+    """The registry is there, and has no time for us."""
+
+
 class Manifest:
     """A manifest or index as the registry served it: bytes, media type, and their digest."""
 
@@ -89,13 +93,15 @@ class Registry:
         """
         host = self.host(self.reference)
         secure, plain = Origin.of(f"https://{host}"), Origin.of(f"http://{host}")
+        origin = secure
         if self._trust.is_insecure(secure.host, secure.port):
             try:
-                self._greet(client, secure)
+                return self._greet(client, secure)
+            except _Busy:
+                pass
             except (NotTLS, Transient):
-                persist(lambda: self._greet(client, plain), self._patience, self._stop, new=True)
-        else:
-            persist(lambda: self._greet(client, secure), self._patience, self._stop, new=True)
+                origin = plain
+        return persist(lambda: self._greet(client, origin), self._patience, self._stop, new=True)
 
     def _greet(self, client: Client, origin: Origin) -> None:
         self._authorizer = Authorizer(origin, self.reference, self._login)
@@ -104,7 +110,7 @@ class Registry:
                 answer.drain(ERROR_LIMIT)
                 self._authorizer.climb(client, answer, None)
             elif answer.status == 429 or answer.status >= 500:
-                raise _transient(answer, "answers our greeting with")
+                raise _busy(answer, "answers our greeting with")
             else:
                 answer.drain(ERROR_LIMIT)
 
@@ -231,7 +237,7 @@ class Registry:
                     target = check_destination(url, target)
             elif answer.status == 429 or answer.status >= 500:
                 with answer:
-                    raise _transient(answer, f"answers {method} {redact(url)} with")
+                    raise _busy(answer, f"answers {method} {redact(url)} with")
             else:
                 return answer
         raise EngineError(f"{self._authorizer.registry} sends us round in circles of redirects")
@@ -251,7 +257,8 @@ class Registry:
 
 
 def _join(base: str, location: str) -> str:
-    """A Location header against the URL that it answers."""
+    """A Location header against the URL that it answers; some storages forget to quote it."""
+    location = urllib.parse.quote(location.encode("latin-1"), safe="%/:=&?~#+!$,;'@()*[]")
     try:
         return urllib.parse.urljoin(base, location)
     except ValueError:
@@ -268,7 +275,7 @@ def _first_error(answer: Response) -> tuple[str, str]:
     return code, printable(message, 200)
 
 
-def _transient(answer: Response, act: str) -> Transient:
+def _busy(answer: Response, act: str) -> _Busy:
     """A 429 or 5xx, with the time after which the host wants to see us again (RFC 9110, 10.2.3)."""
     _, message = _first_error(answer)
     value = answer.headers.get("Retry-After", "").strip()
@@ -281,7 +288,7 @@ def _transient(answer: Response, act: str) -> Transient:
         except (ValueError, OverflowError):
             after = 0.0
     hint = "the registry limits how much one may pull; a login raises the limit"
-    return Transient(
+    return _Busy(
         f"{answer.origin} {act} {answer.status}: {message}",
         hint=hint if answer.status == 429 else None,
         after=after,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from minicontainer.image.registry import NotFound, Registry
 from minicontainer.image.transport import Client
 from minicontainer.image.trust import Trust
 from tests.image import fake_registry as fake
+from tests.image.authority import Authority
 from tests.image.fake_registry import FakeRegistry
 
 BLOB = bytes(range(256)) * 12000  # 3 MB: several reads, and several times HEADWAY
@@ -415,6 +417,49 @@ def test_a_dead_redirect_is_explained_without_its_query(server: FakeRegistry, as
     with pytest.raises(EngineError) as caught:
         asker.blob(DIGEST, len(BLOB))
     assert "hidden" not in caught.value.message
+
+
+def test_a_redirect_that_forgot_to_quote(server: FakeRegistry, asker: Asker) -> None:
+    server.lie("GET", PATH, fake.redirect("/v2/a b/\u00e9/blobs/x?y={path}"), times=1)
+    server.lie("GET", "/v2/a%20b/%E9/blobs/", fake.content(BLOB))
+    assert asker.blob(DIGEST, len(BLOB)) == BLOB
+
+
+def test_a_busy_registry_is_not_taken_for_a_plain_one(tmp_path: Path) -> None:
+    """TLS that answers 503 is TLS: loopback's second try must not be plain HTTP."""
+    with FakeRegistry(Authority(tmp_path).server()) as server:
+        server.add_manifest("app:1", {"schemaVersion": 2, "layers": []})
+        server.lie("GET", "/v2/", fake.status(503), times=1)
+        asker = Asker(f"{server.host}/app:1").open()
+        asker.manifest()
+        asker.close()
+
+
+def test_a_blob_in_chunks(server: FakeRegistry, asker: Asker) -> None:
+    def lie(handler: fake.Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for start in range(0, len(BLOB), 100_000):
+            part = BLOB[start : start + 100_000]
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+        handler.wfile.write(b"0\r\n\r\n")
+
+    server.lie("GET", PATH, lie)
+    for _ in range(2):
+        assert asker.blob(DIGEST, len(BLOB)) == BLOB
+
+
+def test_a_server_that_closes_after_each_answer(server: FakeRegistry, asker: Asker) -> None:
+    def lie(handler: fake.Handler) -> None:
+        handler.protocol_version = "HTTP/1.0"
+        handler.close_connection = True
+        server.answer(handler)
+
+    server.lie("GET", "/", lie)
+    for _ in range(2):
+        assert asker.blob(DIGEST, len(BLOB)) == BLOB
+        asker.manifest()
 
 
 # -------------------------------------------------------------------------------------- persistence
