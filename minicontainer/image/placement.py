@@ -130,7 +130,6 @@ class Placement:
             if not stat.S_ISDIR(os.lstat(base, dir_fd=directory).st_mode):
                 self._remove(parent, base)
                 os.mkdir(base, 0o755, dir_fd=directory)
-        self._aliases.clear()
         self._describe(place, entry)
 
     def _describe(self, place: bytes, entry: tar.Entry) -> None:
@@ -173,7 +172,6 @@ class Placement:
             if not entry.link:
                 raise PlacementError("a symbolic link to nothing")
             os.symlink(entry.link, base, dir_fd=directory)
-            self._aliases.clear()
         else:
             kind, device = stat.S_IFIFO, 0
             if entry.kind != tar.FIFO:

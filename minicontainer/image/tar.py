@@ -17,26 +17,30 @@ from __future__ import annotations
 
 import os
 
-from ..errors import EngineError
+from .tarfields import (
+    BLOCK,
+    Sparse,
+    TarError,
+    check_id,
+    check_size,
+    parse_decimal,
+    parse_number,
+    parse_records,
+    parse_time,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-BLOCK = 512
 _ZEROS = bytes(BLOCK)
 
 # Bounds on what an archive can make us hold in memory. No real image comes near.
 MAX_ENTRIES = 4_000_000  # headers in one archive
 MAX_EXTENSION = 1 << 20  # bytes of one PAX header or GNU long name; Go's archive/tar has the same
-MAX_SEGMENTS = 100_000  # pieces of one sparse file
 
 FILE, LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"0123456"
 _KINDS = {0: FILE, ord("7"): FILE, ord("S"): FILE} | {kind: kind for kind in b"0123456"}
-
-
-class TarError(EngineError):
-    """The archive is damaged, cut short, or asks for more than we grant."""
 
 
 class Entry:
@@ -100,15 +104,15 @@ class Reader:
             flag = header[156]
             kind = _KINDS.get(flag)
             if kind is None:
-                size = _size(_number(header[124:136]))
+                size = check_size(parse_number(header[124:136]))
                 if flag in b"xX":
-                    records = _records(self._extension(size))
+                    records = parse_records(self._extension(size))
                 elif flag in b"L":
                     name = self._extension(size).partition(b"\0")[0]
                 elif flag in b"K":
                     link = self._extension(size).partition(b"\0")[0]
                 elif flag in b"g":
-                    self._remember(_records(self._extension(size)))
+                    self._remember(parse_records(self._extension(size)))
                 else:
                     raise TarError(f"unknown tar entry type {chr(flag)!r} of {_name(header)!r}")
                 continue
@@ -117,17 +121,17 @@ class Reader:
             if owner is None:
                 owner = self._owner(header[100:124])
             entry.mode, entry.uid, entry.gid = owner
-            entry.mtime = _number(header[136:148]) * 1_000_000_000
+            entry.mtime = parse_number(header[136:148]) * 1_000_000_000
             entry.name = name or _name(header)
             entry.link = b""
             entry.xattrs = entry.segments = None
             entry.kind = kind
-            entry.size = _size(_number(header[124:136]))
+            entry.size = check_size(parse_number(header[124:136]))
             if kind in (LINK, SYMLINK):
                 entry.link = link or header[157:257].partition(b"\0")[0]
             elif kind in (CHARACTER, BLOCK_DEVICE):
-                entry.device = _number(header[329:337]), _number(header[337:345])
-            sparse = _Sparse()
+                entry.device = parse_number(header[329:337]), parse_number(header[337:345])
+            sparse = Sparse()
             if records is not None or self._global:
                 self._apply(records or [], sparse)
             if flag == 0 and entry.name[-1:] == b"/":
@@ -142,11 +146,12 @@ class Reader:
             self._padding = -entry.size % BLOCK
             if flag in b"S":
                 sparse.read_header(header, self._block)
-                self._finish_sparse(sparse)
-            elif sparse.used:
-                if sparse.in_data:
-                    sparse.read_data(self._data_block)
-                self._finish_sparse(sparse)
+            elif not sparse.used:
+                return entry
+            elif sparse.in_data:
+                sparse.read_data(self._data_block)
+            sparse.check(self._left, entry.name)
+            entry.size, entry.segments = sparse.size, sparse.segments
             return entry
         if records is not None or name or link:
             raise TarError("the archive ends between a header's extension and its header")
@@ -251,7 +256,7 @@ class Reader:
             return b""
         # The sum is over the header with its own field taken as eight spaces. Old Suns added
         # signed bytes.
-        stored = _number(header[148:156])
+        stored = parse_number(header[148:156])
         total = sum(header) - sum(header[148:156]) + 8 * 32
         if stored != total:
             high = sum(1 for byte in header[:148] + header[156:] if byte > 127)
@@ -270,8 +275,12 @@ class Reader:
         return content
 
     def _owner(self, field: bytes) -> tuple[int, int, int]:
-        mode, uid, gid = _number(field[:8]), _number(field[8:16]), _number(field[16:])
-        owner = mode & 0o7777, _id(uid), _id(gid)
+        mode, uid, gid = (
+            parse_number(field[:8]),
+            parse_number(field[8:16]),
+            parse_number(field[16:]),
+        )
+        owner = mode & 0o7777, check_id(uid), check_id(gid)
         if len(self._owners) > 1000:
             self._owners.clear()
         self._owners[field] = owner
@@ -287,7 +296,7 @@ class Reader:
         if sum(len(key) + len(value) for key, value in self._global.items()) > MAX_EXTENSION:
             raise TarError(f"global tar headers of more than {MAX_EXTENSION} bytes")
 
-    def _apply(self, records: list[tuple[bytes, bytes]], sparse: _Sparse) -> None:
+    def _apply(self, records: list[tuple[bytes, bytes]], sparse: Sparse) -> None:
         """Let PAX records override the header's fields; unknown ones are ignored (POSIX)."""
         entry = self._entry
         if self._global:
@@ -307,108 +316,15 @@ class Reader:
             elif key == b"linkpath":
                 entry.link = value
             elif key == b"mtime":
-                entry.mtime = _time(value)
+                entry.mtime = parse_time(value)
             elif key == b"size":
-                entry.size = _size(_decimal(value))
+                entry.size = check_size(parse_decimal(value))
             elif key == b"uid":
-                entry.uid = _id(_decimal(value))
+                entry.uid = check_id(parse_decimal(value))
             elif key == b"gid":
-                entry.gid = _id(_decimal(value))
+                entry.gid = check_id(parse_decimal(value))
         if sparse.name:
             entry.name = sparse.name
-
-    def _finish_sparse(self, sparse: _Sparse) -> None:
-        """Check a sparse map against the content that the archive holds, and adopt it."""
-        entry = self._entry
-        end = data = 0
-        for offset, length in sparse.segments:
-            if offset < end:
-                raise TarError(f"the sparse map of {entry.name!r} runs backwards")
-            end = offset + length
-            data += length
-        if end > sparse.size or data != self._left:
-            raise TarError(f"the sparse map of {entry.name!r} does not fit its size")
-        entry.size = sparse.size
-        entry.segments = sparse.segments
-
-
-class _Sparse:
-    """A sparse file's map while it is read: GNU's old header, or PAX formats 0.0, 0.1 and 1.0."""
-
-    __slots__ = ("segments", "size", "name", "used", "in_data", "_offset")
-
-    def __init__(self) -> None:
-        self.segments: list[tuple[int, int]] = []
-        self.size = 0
-        self.name = b""
-        self.used = self.in_data = False
-        self._offset = -1
-
-    def record(self, key: bytes, value: bytes) -> None:
-        """Take one GNU.sparse.* record."""
-        if key in (b"size", b"realsize"):
-            self.size = _size(_decimal(value))
-            self.used = True
-        elif key == b"name":
-            self.name = value
-        elif key == b"major":
-            self.in_data = value != b"0"
-            if value not in (b"0", b"1"):
-                raise TarError(f"unknown sparse format {value!r}")
-        elif key == b"offset":
-            self._offset = _decimal(value)
-        elif key == b"numbytes":
-            self._add(self._offset, _decimal(value))
-        elif key == b"map":
-            numbers = [_decimal(number) for number in value.split(b",") if value]
-            if len(numbers) % 2:
-                raise TarError("a sparse map with an odd count of numbers")
-            for at in range(0, len(numbers), 2):
-                self._add(numbers[at], numbers[at + 1])
-
-    def read_header(self, header: bytes, block: Callable[[], bytes]) -> None:
-        """GNU's old format: 4 pairs in the header, 21 in each block that follows it."""
-        self.size = _size(_number(header[483:495]))
-        self._pairs(header[386:482])
-        more = header[482]
-        while more:
-            header = block()
-            self._pairs(header[:504])
-            more = header[504]
-
-    def read_data(self, block: Callable[[], bytes]) -> None:
-        """PAX format 1.0: the map is decimal lines at the start of the content."""
-        buffer = b""
-        numbers: list[int] = []
-        count = 1
-        while len(numbers) < count:
-            line, newline, rest = buffer.partition(b"\n")
-            if not newline:
-                buffer += block()
-                if len(buffer) > 2 * BLOCK:
-                    raise TarError("a sparse map with an endless number")
-                continue
-            buffer = rest
-            numbers.append(_decimal(line))
-            if len(numbers) == 1:
-                count = 1 + 2 * numbers[0]
-                if numbers[0] > MAX_SEGMENTS:
-                    raise TarError(f"a sparse file of more than {MAX_SEGMENTS} pieces")
-        for at in range(1, count, 2):
-            self._add(numbers[at], numbers[at + 1])
-
-    def _pairs(self, fields: bytes) -> None:
-        for at in range(0, len(fields), 24):
-            if fields[at] == 0:
-                return
-            self._add(_number(fields[at : at + 12]), _number(fields[at + 12 : at + 24]))
-
-    def _add(self, offset: int, length: int) -> None:
-        if offset < 0 or length < 0:
-            raise TarError("a sparse map with a number missing or below zero")
-        if len(self.segments) == MAX_SEGMENTS:
-            raise TarError(f"a sparse file of more than {MAX_SEGMENTS} pieces")
-        self.segments.append((offset, length))
 
 
 def _name(header: bytes) -> bytes:
@@ -420,72 +336,3 @@ def _name(header: bytes) -> bytes:
         limit = 476 if header[508:512] == b"tar\0" else 500
         return header[345:limit].partition(b"\0")[0] + b"/" + name
     return name
-
-
-def _number(field: bytes) -> int:
-    """A numeric field: octal text, or base 256 when the top bit is set (GNU)."""
-    text = field.strip(b" \0")
-    if text.isdigit():
-        try:
-            return int(text, 8)
-        except ValueError:
-            pass
-    elif not text:
-        return 0
-    elif field[0] & 0x80:
-        number = int.from_bytes(field, "big") - (field[0] << 8 * (len(field) - 1))
-        if field[0] == 0x80:
-            return number
-        if field[0] == 0xFF:
-            return number - (1 << 8 * (len(field) - 1))
-    elif b"\0" in text:
-        return _number(text.partition(b"\0")[0])
-    raise TarError(f"{field!r} is not a number of a tar header")
-
-
-def _size(number: int) -> int:
-    if not 0 <= number < 1 << 63:
-        raise TarError(f"{number} is no size of a file")
-    return number
-
-
-def _id(number: int) -> int:
-    # To chown(2) the highest number means "leave it": the file would stay root's.
-    if not 0 <= number < 0xFFFFFFFF:
-        raise TarError(f"{number} is no user or group id")
-    return number
-
-
-def _decimal(text: bytes) -> int:
-    if not text.isdigit() or len(text) > 19:
-        raise TarError(f"{text[:40]!r} is not a number of a PAX header")
-    return int(text)
-
-
-def _time(text: bytes) -> int:
-    """`seconds[.fraction]`, exact to the nanosecond, which a float is not."""
-    whole, _, fraction = text.lstrip(b"-").partition(b".")
-    if not (whole + fraction).isdigit() or len(whole) > 19:
-        raise TarError(f"{text[:40]!r} is not a time of a PAX header")
-    time = int(whole or b"0") * 1_000_000_000 + int((fraction + b"000000000")[:9])
-    return -time if text[:1] == b"-" else time
-
-
-def _records(content: bytes) -> list[tuple[bytes, bytes]]:
-    """The records of a PAX header: `length key=value newline`, the length counting itself."""
-    records = []
-    at = 0
-    while at < len(content):
-        space = content.find(b" ", at, at + 20)
-        length = content[at:space]
-        if space < 0 or not length.isdigit():
-            raise TarError("a PAX header is damaged: a record has no length")
-        end = at + int(length)
-        if not space < end <= len(content) or content[end - 1] != 10:
-            raise TarError("a PAX header is damaged: a record's length is wrong")
-        key, equals, value = content[space + 1 : end - 1].partition(b"=")
-        if not equals or not key:
-            raise TarError("a PAX header is damaged: a record is not key=value")
-        records.append((key, value))
-        at = end
-    return records

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gzip
 import os
+import select
 import signal
 import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 
 from minicontainer.errors import EngineError
 from minicontainer.image import layer
+from minicontainer.image import unpack as worker
 from tests.image import hostile
 from tests.image.hostile import (
     archive,
@@ -223,6 +224,22 @@ def test_the_root_entry_sets_mode_and_owner(tmp_path: Path) -> None:
             [directory(b"c"), symlink(b"a", b"c"), entry(b"a/1")],
             [directory(b"a"), entry(b"a/2")],
             {"a": "directory", "a/2": "", "c": "directory", "c/1": ""},
+        ),
+        (
+            [
+                directory(b"x"),
+                directory(b"d"),
+                symlink(b"d/l", b"/x"),
+                entry(b"d/l/1"),
+                entry(b"d"),
+            ],
+            [directory(b"d"), directory(b"d/l"), entry(b"d/l/2")],
+            {"x": "directory", "x/1": "", "d": "directory", "d/l": "directory", "d/l/2": ""},
+        ),
+        (
+            [directory(b"c"), symlink(b"a", b"c"), entry(b"a/1"), entry(b"a")],
+            [entry(b"c/2"), directory(b"a"), entry(b"a/3")],
+            {"c": "directory", "c/1": "", "c/2": "", "a": "directory", "a/3": ""},
         ),
         ([entry(b"x"), hardlink(b"a", b"x")], [hardlink(b"a", b"x")], {"a": "", "x": ""}),
         ([entry(b"a")], [hardlink(b"a", b"a")], {"a": ""}),
@@ -681,17 +698,21 @@ def test_several_threads_at_once(tmp_path: Path) -> None:
 
 # --------------------------------------------------------------------------------------- the worker
 
-SLOW = """
+# More than a pipe holds: once it is written, the worker has read from it and made the first file.
+BEGUN = entry(b"first", content=bytes(200_000)) + hostile.header(b"second", size=1 << 20)
+
+PARENT = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 from minicontainer.image import unpack
 blob, write = os.pipe()
-os.set_inheritable(write, False)
 output, report = os.pipe()
 pid = unpack.spawn_worker(
     {"kind": "none", "directory": sys.argv[2], "lower": [], "parent": os.getpid(),
      "progress": False, "size": 0}, blob, report)
-os.write(write, open(sys.argv[3], "rb").read())
+os.close(blob)
+with open(write, "wb", closefd=False) as pipe:
+    pipe.write(open(sys.argv[3], "rb").read())
 print(pid, flush=True)
 sys.stdin.read()
 """
@@ -701,19 +722,20 @@ sys.stdin.read()
 def stalled(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A parent, and its worker in the middle of an archive that does not go on."""
     (tmp_path / "layer").mkdir()
-    start = tmp_path / "start"
-    start.write_bytes(entry(b"first") + hostile.header(b"second", size=1 << 20))
+    (tmp_path / "begun").write_bytes(BEGUN)
+    source = Path(layer.__file__).parents[2]
     parent = subprocess.Popen(
-        [sys.executable, "-c", SLOW, Path(layer.__file__).parents[2], tmp_path / "layer", start],
+        [sys.executable, "-c", PARENT, source, tmp_path / "layer", tmp_path / "begun"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert parent.stdout is not None and parent.stdin is not None
     pid = int(parent.stdout.readline())
-    while not (tmp_path / "layer/second").exists():
-        time.sleep(0.005)
+    pidfd = os.pidfd_open(pid)
     yield parent, pid
     parent.kill()
     parent.wait()
+    select.select([pidfd], [], [])
+    os.close(pidfd)
     parent.stdin.close()
     parent.stdout.close()
 
@@ -745,38 +767,43 @@ def test_the_worker_dies_with_its_parent(stalled: tuple[subprocess.Popen[str], i
     pidfd = os.pidfd_open(pid)
     try:
         parent.kill()
-        import select
-
         assert select.select([pidfd], [], [], 10)[0], "the worker outlives its parent"
     finally:
         os.close(pidfd)
 
 
-def test_a_killed_worker_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_killed_worker_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read, write = os.pipe()
-    os.write(write, entry(b"first") + hostile.header(b"second", size=1 << 20))
-    (tmp_path / "layers").mkdir()
+    start = worker.spawn_worker
 
-    def kill() -> None:
-        while not (found := list((tmp_path / "layers").glob("*/second"))):
-            time.sleep(0.005)
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                if os.path.samefile(process / "root", found[0].parent):
-                    os.kill(int(process.name), signal.SIGKILL)
-            except OSError:
-                pass
+    def start_and_kill(request: dict[str, object], blob: int, report: int) -> int:
+        pid = start(request, blob, report)
+        with open(write, "wb", closefd=False) as pipe:
+            pipe.write(BEGUN)
+        os.kill(pid, signal.SIGKILL)
+        return pid
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    from minicontainer.image import unpack as worker
-
-    target = tmp_path / "layers/partial"
-    target.mkdir()
+    monkeypatch.setattr(worker, "spawn_worker", start_and_kill)
+    (tmp_path / "layer").mkdir()
     try:
         with pytest.raises(EngineError, match="killed by signal 9"):
-            worker.run(read, "none", str(target))
+            worker.run(read, "none", str(tmp_path / "layer"))
+        assert os.listdir(tmp_path / "layer") == ["first"]
     finally:
-        killer.join()
         os.close(read)
         os.close(write)
+
+
+def test_a_puller_that_gives_up_ends_its_worker(tmp_path: Path) -> None:
+    """What the progress display raises (Ctrl-C, for one) ends the work, and nothing is left."""
+
+    def give_up(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    content = archive(entry(b"f", content=bytes(5_000_000)))
+    with pytest.raises(KeyboardInterrupt):
+        layer.unpack(
+            blob(tmp_path, content), TAR, hostile.digest(content), str(tmp_path / "x"),
+            progress=give_up,
+        )  # fmt: skip
+    assert os.listdir(tmp_path) == ["blob"]

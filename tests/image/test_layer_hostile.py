@@ -119,6 +119,10 @@ def attacks(outside: bytes) -> dict[str, tuple[list[bytes], str | dict[str, str]
         "through a link to the root": (
             [symlink(b"a", b"/"), entry(b"a/a/a/a/x", content=b"x")], {"x": "x"},
         ),
+        "through an absolute link in a directory": (
+            [directory(b"d"), symlink(b"d/a", outside), entry(b"d/a/secret", content=b"x")],
+            {deep + "/secret": "x"},
+        ),
         "through two links": (
             [directory(b"d"), symlink(b"d/up", b".."), symlink(b"a", b"d/up/.."),
              entry(b"a/sibling", content=b"x")],
@@ -318,6 +322,25 @@ class Placement:
     def close(self):
         pass
 """
+
+
+def test_a_bug_of_ours_is_an_error_that_tells_where(tmp_path: Path) -> None:
+    """The worker has no files of the host left to make a traceback from."""
+    package = tmp_path / "package"
+    shutil.copytree(Path(placement.__file__).parents[1], package / "minicontainer")
+    source = package / "minicontainer/image/placement.py"
+    text = source.read_text()
+    bug = "    for part in name.split(b'/'):\n        1 / 0\n"
+    assert "def clean(name: bytes) -> bytes:\n" in text
+    source.write_text(text + "\n\ndef clean(name):\n" + bug)
+    (tmp_path / "layer").mkdir()
+    (tmp_path / "blob").write_bytes(archive(entry(b"a")))
+    with pytest.MonkeyPatch.context() as patch, open(tmp_path / "blob", "rb") as blob:
+        patch.setattr(unpack, "__file__", str(source))
+        with pytest.raises(EngineError, match="internal error: ZeroDivisionError") as caught:
+            unpack.run(blob.fileno(), "none", str(tmp_path / "layer"))
+    assert "placement.py" in caught.value.__notes__[0]
+    assert "in clean" in caught.value.__notes__[0]
 
 
 def test_an_archive_of_many_directories_is_bounded(

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minicontainer.errors import EngineError
-from minicontainer.image import tar
+from minicontainer.image import tar, tarfields
 from tests.image import hostile
 
 # What an entry is made of, to be compared: content instead of size.
@@ -162,7 +162,7 @@ def test_a_cut_is_noticed_wherever_it_is() -> None:
     for length in range(1, len(whole) - len(hostile.END), 97):
         try:
             found = rows(whole[:length])
-        except tar.TarError:
+        except tarfields.TarError:
             continue
         # Between two entries there is nothing to notice; the diff id does.
         assert len(found) < len(complete)
@@ -177,7 +177,7 @@ def test_takes_an_archive_without_closing_zeros() -> None:
 
 
 def test_refuses_what_a_second_reader_could_read_on_after() -> None:
-    with pytest.raises(tar.TarError, match="lone block"):
+    with pytest.raises(tarfields.TarError, match="lone block"):
         rows(hostile.entry(b"a") + bytes(512) + hostile.entry(b"b") + hostile.END)
 
 
@@ -288,7 +288,7 @@ def test_old_archives() -> None:
     ],
 )
 def test_refuses(archive: bytes, message: str) -> None:
-    with pytest.raises(tar.TarError, match=message):
+    with pytest.raises(tarfields.TarError, match=message):
         rows(archive)
 
 
@@ -365,12 +365,12 @@ def test_sparse_holes_take_no_room(tmp_path: Path) -> None:
 )
 def test_refuses_sparse_maps(records: dict[bytes, bytes], content: bytes, message: str) -> None:
     header = hostile.pax({b"GNU.sparse." + key: value for key, value in records.items()})
-    with pytest.raises(tar.TarError, match=message):
+    with pytest.raises(tarfields.TarError, match=message):
         rows(header + hostile.entry(b"s", content=content))
 
 
 def test_the_number_of_entries_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tar, "MAX_ENTRIES", 3)
     assert len(rows(hostile.entry(b"a") * 3)) == 3
-    with pytest.raises(tar.TarError, match="more than 3 entries"):
+    with pytest.raises(tarfields.TarError, match="more than 3 entries"):
         rows(hostile.entry(b"a") * 4)
