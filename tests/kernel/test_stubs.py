@@ -253,6 +253,27 @@ def test_a_program_that_cannot_run_is_reported(
     assert started.wait() == 127
 
 
+@everywhere
+@both
+def test_the_report_ends_when_the_program_begins(start: Start, machine: str, init: bool) -> None:
+    started = start(*shell("read line; exit 4"), machine=machine, init=init)
+    assert started.report() is None
+    started.write(b"end\n")
+    assert started.wait() == 4
+
+
+@everywhere
+@both
+def test_a_stub_that_cannot_report_runs_nothing(start: Start, machine: str, init: bool) -> None:
+    started = start(*shell("echo alive"), machine=machine, init=init, prepare=close_the_report)
+    assert started.output() == b""
+    assert started.wait() == 127
+
+
+def close_the_report() -> None:
+    os.close(ERROR_FD)
+
+
 @both
 def test_the_program_finds_no_descriptor_of_ours(start: Start, init: bool) -> None:
     started = start("/bin/ls", "ls", "/proc/self/fd", init=init)
