@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -79,25 +80,25 @@ class Running:
         self.pid = program.pid
 
     def __enter__(self) -> Running:
-        # The answer comes from the program, so it is past its exec.
-        assert self.program.stdin
-        self.program.stdin.write("ready\n")
-        self.program.stdin.flush()
-        first = self.line()
-        assert first == "ready", first + self.error()
-        with open(f"/proc/{self.host}/task/{self.host}/children") as children:
-            self.pid = int((children.read().split() or [str(self.host)])[0])
+        try:
+            # The answer comes from the program, so it is past its exec.
+            assert self.program.stdin
+            self.program.stdin.write("ready\n")
+            self.program.stdin.flush()
+            first = self.line()
+            assert first == "ready", first
+            with open(f"/proc/{self.host}/task/{self.host}/children") as children:
+                self.pid = int((children.read().split() or [str(self.host)])[0])
+        except BaseException:
+            stages.kill_tree(self.host)
+            _, error = self.program.communicate()
+            pytest.fail(f"the container did not start: {error}")
         return self
 
     def line(self) -> str:
         """The next line that the program prints."""
         assert self.program.stdout
         return self.program.stdout.readline().rstrip("\n")
-
-    def error(self) -> str:
-        """What is on the standard error, once the stage has ended."""
-        assert self.program.stderr
-        return self.program.stderr.read()
 
     def end(self) -> int:
         """Close the program's input, which ends it; the stage's exit code."""
@@ -190,3 +191,23 @@ class Container:
 def stage(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[Container]:
     """The stage under test, as `Container`."""
     yield Container(request.param, rootfs)
+
+
+@pytest.fixture
+def start_once(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[Callable[[], None]]:
+    """For the benchmarks: start the smallest program at the chapter's stage, and see it end."""
+    chapter = chapter_of(request.path)
+    assert chapter is not None
+    # The same file at every stage, also where the root is still the host's.
+    program = f"{rootfs}/bin/true" if chapter["number"] == 1 else "/bin/true"
+    command = [sys.executable, "-I", "-S", str(CLONE / "chapters" / "repeat.py")]
+    command += [f"chapters.{chapter['folder']}.container", str(rootfs), program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as repeat:
+        assert repeat.stdin and repeat.stdout
+        go, done = repeat.stdin.fileno(), repeat.stdout.fileno()
+
+        def start() -> None:
+            os.write(go, b".")
+            assert os.read(done, 1) == b"\0"
+
+        yield start

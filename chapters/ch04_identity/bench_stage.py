@@ -1,0 +1,12 @@
+"""What chapter 04 costs: two namespaces more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pytest_benchmark.fixture import BenchmarkFixture
+
+
+def test_start_identity(benchmark: BenchmarkFixture, start_once: Callable[[], None]) -> None:
+    """Start, run and end of the smallest program, from inside a lean Python program."""
+    benchmark(start_once)

@@ -1,0 +1,12 @@
+"""What chapter 06 costs: five file systems, thirteen nodes and links, a dozen masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pytest_benchmark.fixture import BenchmarkFixture
+
+
+def test_start_devices(benchmark: BenchmarkFixture, start_once: Callable[[], None]) -> None:
+    """Start, run and end of the smallest program, from inside a lean Python program."""
+    benchmark(start_once)

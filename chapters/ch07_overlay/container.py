@@ -39,7 +39,8 @@ def run(rootfs: str, command: list[str]) -> int:
         # Our mount namespace began as a copy of the host's, and may still share with it.
         mounts.make_private()
         # One tree out of two: what is read comes from ROOTFS, what is written goes to upper.
-        tree = overlay.mount([rootfs], upper, work)
+        # Upper is thrown away at the end, so nothing waits until it is on the disk (volatile).
+        tree = overlay.mount([rootfs], upper, work, volatile=True)
         # Root may make a node for the host's disk (mknod). Here it would be a dead one.
         mounts.forbid_devices(tree)
         root = mounts.attach_root(tree, rootfs)
