@@ -97,21 +97,25 @@ def _unpack_once(
     directory = f"{store.layers}/{name}"
     if os.path.isdir(directory):
         return True
-    with Lock(f"{store.unfinished}/layer-{name}.lock"):
-        if os.path.isdir(directory):
-            return True
-        if progress:
-            progress(layer, "unpacking")
-        # Aside first, so that the record is there before the directory can be found.
-        aside = f"{store.unfinished}/{name}"
-        blob = store.blob_path(layer.digest)
-        done = unpacker.unpack(blob, layer.media_type, diff_id, aside, lower, on_bytes)
-        record = {"size": done.content, "implicit": done.implicit}
-        write_atomic(f"{directory}.json", jsonio.dumps(record))
-        os.rename(aside, directory)
-        if progress:
-            progress(layer, "unpacked")
-        return False
+    lock = Lock(f"{store.unfinished}/layer-{name}.lock")
+    with lock:
+        try:
+            if os.path.isdir(directory):
+                return True
+            if progress:
+                progress(layer, "unpacking")
+            # Aside first, so that the record is there before the directory can be found.
+            aside = f"{store.unfinished}/{name}"
+            blob = store.blob_path(layer.digest)
+            done = unpacker.unpack(blob, layer.media_type, diff_id, aside, lower, on_bytes)
+            record = {"size": done.content, "implicit": done.implicit}
+            write_atomic(f"{directory}.json", jsonio.dumps(record))
+            os.rename(aside, directory)
+        finally:
+            os.unlink(lock.path)  # those who wait for it make another
+    if progress:
+        progress(layer, "unpacked")
+    return False
 
 
 def _record(store: Store, name: str) -> dict[str, Any]:

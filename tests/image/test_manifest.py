@@ -80,7 +80,7 @@ def test_a_malformed_manifest_is_one_clear_line(value: object, kind: str, reason
 @pytest.mark.parametrize("data", [b"", b"<html>", b"\xff\xfe", b"[" * 100_000, b'{"a":1} x'])
 def test_what_is_not_json_is_one_clear_line(data: bytes) -> None:
     for read in (manifest.parse, manifest.parse_config):
-        with pytest.raises(EngineError, match="malformed .*: not JSON"):
+        with pytest.raises(EngineError, match=r"malformed .*: not JSON"):
             read(data)
 
 
@@ -122,9 +122,11 @@ def test_a_malformed_config_is_one_clear_line(change: dict[str, Any], reason: st
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda children: st.lists(children, max_size=3)
-    | st.dictionaries(
-        st.sampled_from([*MANIFEST, *INDEX, *ITEM, *CONFIG, "diff_ids", "Env"]), children
+    lambda children: (
+        st.lists(children, max_size=3)
+        | st.dictionaries(
+            st.sampled_from([*MANIFEST, *INDEX, *ITEM, *CONFIG, "diff_ids", "Env"]), children
+        )
     ),
     max_leaves=12,
 )

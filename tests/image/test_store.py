@@ -170,7 +170,7 @@ def test_names_of_many_writers_are_all_kept(store: Store) -> None:
 def test_a_damaged_index_is_a_clear_error(store: Store, text: str) -> None:
     store.create()
     Path(store.index_path).write_text(text)
-    with pytest.raises(EngineError, match="image index .*index.json is damaged"):
+    with pytest.raises(EngineError, match=r"image index .*index.json is damaged"):
         store.images()
 
 
