@@ -168,19 +168,16 @@ def _seal(name: str, content: bytes) -> int:
     """
     how = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
-        try:
-            stub: int = syscalls.through("memfd_create", os.memfd_create, name, how | MFD_EXEC)
-        except OSError as error:
-            if error.errno != EINVAL:
-                raise
-            stub = syscalls.through("memfd_create", os.memfd_create, name, how)
+        stub: int = syscalls.through("memfd_create", os.memfd_create, name, how | MFD_EXEC)
     except OSError as error:
-        if error.errno != EACCES:
+        if error.errno == EACCES:
+            raise EngineError(
+                f"cannot make the start stub: {error}",
+                hint="set the sysctl vm.memfd_noexec to 0 or 1",
+            )
+        if error.errno != EINVAL:
             raise
-        raise EngineError(
-            f"cannot make the start stub: {error}",
-            hint="set the sysctl vm.memfd_noexec to 0 or 1",
-        )
+        stub = syscalls.through("memfd_create", os.memfd_create, name, how)  # before Linux 6.3
     try:
         if os.write(stub, content) != len(content):  # RLIMIT_FSIZE cuts, silently
             raise OSError(EFBIG, "cannot write the start stub: the limit on file sizes is too low")
