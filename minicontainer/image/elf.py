@@ -37,7 +37,7 @@ class Program:
             data = file.read()
         try:
             self._read(data, os.path.dirname(path))
-        except (struct.error, IndexError, ValueError) as error:
+        except (struct.error, OverflowError, ValueError) as error:
             raise EngineError(f"cannot read {path}: it is no 64-bit ELF program") from error
 
     def _read(self, data: bytes, origin: str) -> None:
