@@ -97,65 +97,70 @@ class Reader:
         if self._left or self._padding:
             self._skip(self._left + self._padding)
             self._left = self._padding = 0
-        entry = self._entry
         name = link = b""
         records: list[tuple[bytes, bytes]] | None = None
         while header := self._header():
             flag = header[156]
-            kind = _KINDS.get(flag)
-            if kind is None:
-                size = check_size(parse_number(header[124:136]))
-                if flag in b"xX":
-                    records = parse_records(self._extension(size))
-                elif flag in b"L":
-                    name = self._extension(size).partition(b"\0")[0]
-                elif flag in b"K":
-                    link = self._extension(size).partition(b"\0")[0]
-                elif flag in b"g":
-                    self._remember(parse_records(self._extension(size)))
-                else:
-                    raise TarError(f"unknown tar entry type {chr(flag)!r} of {_name(header)!r}")
-                continue
-            # Owner and mode are the same 24 bytes in almost every header of an archive.
-            owner = self._owners.get(header[100:124])
-            if owner is None:
-                owner = self._owner(header[100:124])
-            entry.mode, entry.uid, entry.gid = owner
-            entry.mtime = parse_number(header[136:148]) * 1_000_000_000
-            entry.name = name or _name(header)
-            entry.link = b""
-            entry.xattrs = entry.segments = None
-            entry.kind = kind
-            entry.size = check_size(parse_number(header[124:136]))
-            if kind in (LINK, SYMLINK):
-                entry.link = link or header[157:257].partition(b"\0")[0]
-            elif kind in (CHARACTER, BLOCK_DEVICE):
-                entry.device = parse_number(header[329:337]), parse_number(header[337:345])
-            sparse = Sparse()
-            if records is not None or self._global:
-                self._apply(records or [], sparse)
-            if flag == 0 and entry.name[-1:] == b"/":
-                entry.kind = DIRECTORY  # as before POSIX
-            if b"\0" in entry.name or b"\0" in entry.link:
-                raise TarError(f"a zero byte in the name {entry.name!r}")
-            if entry.kind != FILE:
-                # Links and directories have no content, whatever their size field says (Go).
-                entry.size = 0
-                return entry
-            self._left = entry.size
-            self._padding = -entry.size % BLOCK
-            if flag in b"S":
-                sparse.read_header(header, self._block)
-            elif not sparse.used:
-                return entry
-            elif sparse.in_data:
-                sparse.read_data(self._data_block)
-            sparse.check(self._left, entry.name)
-            entry.size, entry.segments = sparse.size, sparse.segments
-            return entry
+            if flag in _KINDS:
+                return self._read(header, name, link, records or [])
+            size = check_size(parse_number(header[124:136]))
+            if flag in b"xX":
+                records = parse_records(self._extension(size))
+            elif flag in b"g":
+                self._remember(parse_records(self._extension(size)))
+            elif flag in b"L":
+                name = self._extension(size).partition(b"\0")[0]
+            elif flag in b"K":
+                link = self._extension(size).partition(b"\0")[0]
+            else:
+                raise TarError(f"unknown tar entry type {chr(flag)!r} of {_name(header)!r}")
         if records is not None or name or link:
             raise TarError("the archive ends between a header's extension and its header")
         return None
+
+    def _read(
+        self, header: bytes, name: bytes, link: bytes, records: list[tuple[bytes, bytes]]
+    ) -> Entry:
+        """The entry of a header and of the extensions before it; stops where its content begins."""
+        entry = self._entry
+        flag = header[156]
+        # Owner and mode are the same 24 bytes in almost every header of an archive.
+        owner = self._owners.get(header[100:124])
+        if owner is None:
+            owner = self._owner(header[100:124])
+        entry.mode, entry.uid, entry.gid = owner
+        entry.mtime = parse_number(header[136:148]) * 1_000_000_000
+        entry.name = name or _name(header)
+        entry.link = b""
+        entry.xattrs = entry.segments = None
+        entry.kind = kind = _KINDS[flag]
+        entry.size = check_size(parse_number(header[124:136]))
+        if kind in (LINK, SYMLINK):
+            entry.link = link or header[157:257].partition(b"\0")[0]
+        elif kind in (CHARACTER, BLOCK_DEVICE):
+            entry.device = parse_number(header[329:337]), parse_number(header[337:345])
+        sparse = Sparse() if records or self._global or flag in b"S" else None
+        if sparse is not None:
+            self._apply(records, sparse)
+        if flag == 0 and entry.name[-1:] == b"/":
+            entry.kind = DIRECTORY  # as before POSIX
+        if b"\0" in entry.name or b"\0" in entry.link:
+            raise TarError(f"a zero byte in the name {entry.name!r}")
+        if entry.kind != FILE:
+            # Links and directories have no content, whatever their size field says (Go).
+            entry.size = 0
+            return entry
+        self._left = entry.size
+        self._padding = -entry.size % BLOCK
+        if sparse is None or not (sparse.used or flag in b"S"):
+            return entry
+        if flag in b"S":
+            sparse.read_header(header, self._block)
+        elif sparse.in_data:
+            sparse.read_data(self._data_block)
+        sparse.check(self._left, entry.name)
+        entry.size, entry.segments = sparse.size, sparse.segments
+        return entry
 
     def copy(self, descriptor: int) -> None:
         """Write the content of the current entry, holes left out, to a file opened at its start.
@@ -275,11 +280,7 @@ class Reader:
         return content
 
     def _owner(self, field: bytes) -> tuple[int, int, int]:
-        mode, uid, gid = (
-            parse_number(field[:8]),
-            parse_number(field[8:16]),
-            parse_number(field[16:]),
-        )
+        mode, uid, gid = (parse_number(field[at : at + 8]) for at in (0, 8, 16))
         owner = mode & 0o7777, check_id(uid), check_id(gid)
         if len(self._owners) > 1000:
             self._owners.clear()

@@ -129,6 +129,16 @@ def test_every_kind_of_entry(tmp_path: Path) -> None:
     assert (tmp_path / "layer/dev/hard").stat().st_nlink == 2
 
 
+def test_a_time_that_no_file_system_has_is_1970(tmp_path: Path) -> None:
+    late = pax({b"mtime": b"9" * 18})
+    unpack(
+        archive(late, directory(b"d"), late, entry(b"d/f"), late, symlink(b"d/l", b"f")),
+        tmp_path / "layer",
+    )
+    for name in ("d", "d/f", "d/l"):
+        assert (tmp_path / "layer" / name).lstat().st_mtime_ns == 0
+
+
 def test_odd_names(tmp_path: Path) -> None:
     names = [
         b"new\nline",
@@ -525,6 +535,11 @@ def test_links_below_hold_for_hard_links_and_until_they_are_replaced(
     }  # fmt: skip
     with pytest.raises(EngineError, match="'bin' is not a directory"):
         unpack(archive(entry(b"bin/a"), entry(b"bin"), entry(b"bin/b")), tmp_path / "no", system)
+
+
+def test_a_removed_link_below_is_not_followed(tmp_path: Path, system: list[Path]) -> None:
+    unpack(archive(entry(b".wh.bin"), entry(b"bin/x")), tmp_path / "top", system)
+    assert tree(tmp_path / "top") == {"bin": "opaque", "bin/x": ""}
 
 
 def test_a_removed_directory_below_lends_nothing(tmp_path: Path, system: list[Path]) -> None:

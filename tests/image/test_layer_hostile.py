@@ -65,6 +65,7 @@ def by_descriptors(content: bytes, target: Path) -> None:
     """In this very process, whose root is the host's: placement.py alone."""
     target.mkdir()
     before = os.umask(0)
+    here = os.getcwd()
     root = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
     try:
         unpack.extract(tar.Reader(iter([content])), placement.Placement(root))
@@ -75,6 +76,7 @@ def by_descriptors(content: bytes, target: Path) -> None:
     finally:
         os.umask(before)
         os.close(root)
+        assert os.getcwd() == here
 
 
 @pytest.fixture(params=[by_worker, by_descriptors])
@@ -160,6 +162,15 @@ def attacks(outside: bytes) -> dict[str, tuple[list[bytes], str | dict[str, str]
             [directory(b"in"), symlink(b"a", b"in"), entry(b"a/1"), symlink(b"a", outside),
              entry(b"a/secret", content=b"x")],
             {"in/1": "", deep + "/secret": "x"},
+        ),
+        "attributes through a link": (
+            [pax({b"SCHILY.xattr.trusted.x": b"1", b"SCHILY.xattr.user.x": b"1"}),
+             symlink(b"a", secret)],
+            {"a": f"-> {os.fsdecode(secret)}"},
+        ),
+        "an owner through a link": (
+            [entry(b"a", b"2", link=secret, mode=0o6777, uid=7, gid=7, mtime=1)],
+            {"a": f"-> {os.fsdecode(secret)}"},
         ),
         "links in a circle": (
             [symlink(b"a", b"b"), symlink(b"b", b"a"), entry(b"a/x")], "too many symbolic links",
