@@ -42,11 +42,14 @@ def start(
     root_path = os.path.join(bundle, spec["root"]["path"])
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
     try:
-        container = process.spawn(
-            lambda: child.run(spec, bundle, root_mount, root_path, streams, devpts, go_read, init),
-            namespaces_at_birth(spec),
-            fork=fork,
-        )
+
+        def live() -> None:
+            # Our copy of the end that the parent writes to: with it open, the pipe of a killed
+            # parent would never end, and we would wait for ever.
+            os.close(go_write)
+            child.run(spec, bundle, root_mount, root_path, streams, devpts, go_read, init)
+
+        container = process.spawn(live, namespaces_at_birth(spec), fork=fork)
         try:
             adjust_oom_score(container.pid, spec["process"].get("oomScoreAdj"))
             on_created(container)
