@@ -63,10 +63,11 @@ def load(store: Store, stream: BinaryIO, on_progress: Progress | None = None) ->
 
 
 def _name(store: Store, image: Image, wanted: list[Reference]) -> list[str]:
+    image.manifest.platform = Platform.from_json(image.config()).to_json()
     for reference in wanted:
-        store.tag(image, reference)
+        store.tag(image.manifest, reference)
     if not wanted:
-        store.tag(image, None)
+        store.tag(image.manifest, None)
     return [reference.familiar() for reference in wanted] or [image.id]
 
 

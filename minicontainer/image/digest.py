@@ -12,13 +12,7 @@ from ..errors import EngineError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Protocol
-
-    class Readable(Protocol):
-        """Anything to read bytes from: a file, a socket's file, a response."""
-
-        def read(self, size: int = -1, /) -> bytes: ...
-
+    from typing import Any
 
 _HEX = frozenset("0123456789abcdef")
 
@@ -146,104 +140,47 @@ def digest_of(data: bytes) -> str:
     return f"sha256:{sha256(data).hexdigest()}"
 
 
-class Verifier:
-    """Counts and hashes bytes that flow by; size first, then digest.
+class VerifiedWriter:
+    """Writes to a file descriptor what a descriptor promises: size first, then digest.
 
-    expected: the descriptor to hold the bytes to, or None to find out what they are.
+    expected: what the content must be, or None to find out what it is. The one who opened the
+    file closes it, and decides what it becomes.
     """
 
-    __slots__ = ("expected", "size", "_hash", "_what")
+    __slots__ = ("size", "_expected", "_file", "_hash")
 
-    def __init__(self, expected: Descriptor | None, what: str = "") -> None:
+    def __init__(self, file: int, expected: Descriptor | None) -> None:
         from hashlib import sha256
 
-        self.expected = expected
         self.size = 0
+        self._file = file
+        self._expected = expected
         self._hash = sha256()
-        self._what = what or (f"blob {expected.digest}" if expected else "blob")
-
-    def update(self, data: bytes | bytearray | memoryview) -> None:
-        """Take the next bytes; ContentMismatch at the first byte past the promised size."""
-        self.size += len(data)
-        if self.expected is not None and self.size > self.expected.size:
-            raise ContentMismatch(
-                f"{self._what} is longer than the {self.expected.size} bytes of its descriptor"
-            )
-        self._hash.update(data)
-
-    def finish(self) -> str:
-        """The digest of all the bytes; ContentMismatch when they are not the promised ones."""
-        digest = f"sha256:{self._hash.hexdigest()}"
-        if self.expected is not None:
-            if self.size != self.expected.size:
-                raise ContentMismatch(
-                    f"{self._what} is cut short: {self.size} of {self.expected.size} bytes"
-                )
-            if digest != self.expected.digest:
-                raise ContentMismatch(f"{self._what} has another content: its digest is {digest}")
-        return digest
-
-
-class VerifiedReader:
-    """Reads a stream and raises ContentMismatch where it is not what the descriptor says.
-
-    The end of the stream is reported only after the check, and one byte more than the promised
-    size is asked for, so neither a short nor a longer stream passes.
-    """
-
-    __slots__ = ("_stream", "_verifier", "_done")
-
-    def __init__(self, stream: Readable, expected: Descriptor, what: str = "") -> None:
-        self._stream = stream
-        self._verifier = Verifier(expected, what)
-        self._done = False
-
-    def read(self, size: int = -1) -> bytes:
-        """At most size bytes (all of them for -1); b"" means the end, and that all was right."""
-        if self._done or size == 0:
-            return b""
-        expected = self._verifier.expected
-        assert expected is not None
-        room = expected.size - self._verifier.size + 1
-        if size < 0:
-            parts = []
-            while part := self.read(1 << 20):
-                parts.append(part)
-            return b"".join(parts)
-        data = self._stream.read(min(size, room))
-        if data:
-            self._verifier.update(data)
-        else:
-            self._verifier.finish()
-            self._done = True
-        return data
-
-
-class VerifiedWriter:
-    """Writes to a file descriptor through a Verifier; close() says what was written.
-
-    The one who opened the descriptor closes it, and decides what the file becomes.
-    """
-
-    __slots__ = ("_descriptor", "_verifier")
-
-    def __init__(self, descriptor: int, expected: Descriptor | None, what: str = "") -> None:
-        self._descriptor = descriptor
-        self._verifier = Verifier(expected, what)
-
-    @property
-    def size(self) -> int:
-        """The number of bytes so far."""
-        return self._verifier.size
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Write all of the data; ContentMismatch before a byte too many reaches the file."""
-        self._verifier.update(data)
+        self.size += len(data)
+        if self._expected is not None and self.size > self._expected.size:
+            raise ContentMismatch(
+                f"blob {self._expected.digest} is longer than "
+                f"the {self._expected.size} bytes of its descriptor"
+            )
+        self._hash.update(data)
         view = memoryview(data)
         while view:
-            view = view[os.write(self._descriptor, view) :]
+            view = view[os.write(self._file, view) :]
         return len(data)
 
     def finish(self) -> str:
-        """The digest of what was written; ContentMismatch when it is not the promised one."""
-        return self._verifier.finish()
+        """The digest of what was written; ContentMismatch when it is not what was promised."""
+        digest = f"sha256:{self._hash.hexdigest()}"
+        expected = self._expected
+        if expected is not None and self.size != expected.size:
+            raise ContentMismatch(
+                f"blob {expected.digest} is cut short: {self.size} of {expected.size} bytes"
+            )
+        if expected is not None and digest != expected.digest:
+            raise ContentMismatch(
+                f"blob {expected.digest} has another content: its digest is {digest}"
+            )
+        return digest

@@ -186,7 +186,8 @@ class Store:
     ) -> Image:
         """Give the image a name; another image that had it stays, by its digest or nameless.
 
-        image: one of the store, or the descriptor of a manifest whose blobs are all there.
+        image: one that has been found here (ImageNotFound when it went meanwhile), or under
+        adding() the descriptor of a manifest whose blobs are all there.
         reference: by tag or by digest; None keeps the image without a name.
         repo_digest: the digest by which the registry serves the name (of the index, where there
         is one). Durable: the name survives a power cut.
@@ -196,6 +197,8 @@ class Store:
         new = index.make_entry(manifest, id, reference, repo_digest)
 
         def change(entries: list[Entry]) -> list[Entry]:
+            if isinstance(image, Image):
+                self.find(entries, id)
             others = [
                 index.without_tag(old) if reference and index.is_named(old, reference) else old
                 for old in entries

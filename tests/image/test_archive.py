@@ -126,6 +126,7 @@ def test_a_docker_archive(store: Store, way: Any, packed: str) -> None:
     image = store.resolve("web:1")
     assert image.id == small.digest(small.config([ONE, TWO]))
     assert [os.listdir(directory) for directory in store.stack(image)] == [["two"], ["one"]]
+    assert store.entries()[0]["platform"] == Platform.host().to_json()
     # A plain layer is its own diff id, and is stored as it came.
     assert [layer.digest for layer, _ in image.layers()] == [small.digest(ONE), small.digest(TWO)]
     assert os.listdir(store.unfinished) == []

@@ -1,9 +1,9 @@
-"""Descriptors and verified streams: size first, then digest, not one byte more."""
+"""Descriptors and verified content: size first, then digest, not one byte more."""
 
 from __future__ import annotations
 
-import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,6 @@ from minicontainer.errors import EngineError
 from minicontainer.image.digest import (
     ContentMismatch,
     Descriptor,
-    VerifiedReader,
     VerifiedWriter,
     check_digest,
     digest_of,
@@ -28,14 +27,22 @@ def describe(data: bytes, size: int | None = None) -> Descriptor:
     return Descriptor("text/plain", small.digest(data), len(data) if size is None else size)
 
 
-def test_a_stream_that_is_right_passes_in_pieces_of_any_size() -> None:
-    for size in (1, 7, len(CONTENT), 1 << 16, -1):
-        reader = VerifiedReader(io.BytesIO(CONTENT), describe(CONTENT))
-        parts = []
-        while part := reader.read(size):
-            parts.append(part)
-        assert b"".join(parts) == CONTENT
-        assert reader.read(1) == b""
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[int]:
+    """A descriptor that writes to tmp_path/blob."""
+    descriptor = os.open(tmp_path / "blob", os.O_WRONLY | os.O_CREAT)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_content_that_is_right_passes_in_pieces_of_any_size(file: int, tmp_path: Path) -> None:
+    for size in (1, 7, len(CONTENT)):
+        os.lseek(file, 0, os.SEEK_SET)
+        writer = VerifiedWriter(file, describe(CONTENT))
+        for at in range(0, len(CONTENT), size):
+            assert writer.write(CONTENT[at : at + size]) == len(CONTENT[at : at + size])
+        assert writer.finish() == small.digest(CONTENT)
+        assert (tmp_path / "blob").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
@@ -47,45 +54,32 @@ def test_a_stream_that_is_right_passes_in_pieces_of_any_size() -> None:
         (CONTENT[:-1] + b"?", "another content"),
     ],
 )
-def test_a_stream_that_lies_is_an_error(sent: bytes, reason: str) -> None:
-    reader = VerifiedReader(io.BytesIO(sent), describe(CONTENT))
+def test_content_that_lies_is_an_error(file: int, sent: bytes, reason: str) -> None:
+    writer = VerifiedWriter(file, describe(CONTENT))
     with pytest.raises(ContentMismatch, match=reason):
-        reader.read()
+        writer.write(sent)
+        writer.finish()
 
 
-def test_an_endless_stream_is_left_after_one_byte_too_many() -> None:
-    asked = []
-
-    class Endless:
-        def read(self, size: int = -1, /) -> bytes:
-            asked.append(size)
-            return b"x" * size
-
+def test_the_byte_too_many_never_reaches_the_file(file: int, tmp_path: Path) -> None:
+    writer = VerifiedWriter(file, describe(CONTENT))
+    writer.write(CONTENT)
     with pytest.raises(ContentMismatch, match="longer"):
-        VerifiedReader(Endless(), describe(CONTENT)).read()
-    assert sum(asked) == len(CONTENT) + 1
-
-
-def test_the_writer_stops_before_the_byte_too_many_reaches_the_file(tmp_path: Path) -> None:
-    file = os.open(tmp_path / "blob", os.O_WRONLY | os.O_CREAT)
-    try:
-        writer = VerifiedWriter(file, describe(CONTENT))
-        writer.write(CONTENT)
-        with pytest.raises(ContentMismatch, match="longer"):
-            writer.write(b"!")
-    finally:
-        os.close(file)
+        writer.write(b"!")
     assert (tmp_path / "blob").read_bytes() == CONTENT
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
 def test_only_the_described_content_passes(described: bytes, sent: bytes) -> None:
-    reader = VerifiedReader(io.BytesIO(sent), describe(described))
-    if described == sent:
-        assert reader.read() == sent
-    else:
-        with pytest.raises(ContentMismatch):
-            reader.read()
+    with open(os.devnull, "wb") as sink:
+        writer = VerifiedWriter(sink.fileno(), describe(described))
+        if described == sent:
+            writer.write(sent)
+            assert writer.finish() == small.digest(sent)
+        else:
+            with pytest.raises(ContentMismatch):
+                writer.write(sent)
+                writer.finish()
 
 
 @given(st.binary(max_size=300))

@@ -127,6 +127,14 @@ def test_untag_keeps_the_image(store: Store) -> None:
         store.untag(Reference.parse("web"))
 
 
+def test_an_image_that_went_meanwhile_cannot_be_tagged(store: Store) -> None:
+    made = small.add(store, "web", [ONE])
+    store.remove("web")
+    with pytest.raises(ImageNotFound):
+        store.tag(made, Reference.parse("again"))
+    assert store.images() == []
+
+
 def test_a_pull_by_digest_has_no_tag(store: Store) -> None:
     made = small.add(store, f"web:1@{DIGEST}", [ONE])
     assert made.names == []
