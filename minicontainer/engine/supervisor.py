@@ -12,17 +12,16 @@ import sys
 
 from .. import files, jsonio
 from ..errors import EngineError
-from . import record as records
-from .home import Home
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .home import Home
     from .record import Record
 
 # -I -S: no code of a user's or a site's runs here. Then our own package, wherever it lies.
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from minicontainer.engine.supervisor import main; main(sys.argv[2:])"
+    "from minicontainer.engine.supervisor_main import main; main(sys.argv[2:])"
 )
 
 
@@ -94,47 +93,3 @@ def spawn(home: Home, record: Record, lock: files.Lock, *, attach: bool) -> Supe
         os.close(ready_write)
     lock.release()
     return Supervisor(pid, ready_read)
-
-
-def main(words: list[str]) -> None:
-    """The supervisor's own life; ends the process."""
-    root, run, id, lock_text, ready_text, how = words
-    from .run import live
-
-    lock = files.Lock(Home(root, run).live(id, "lock"))
-    lock.descriptor, ready = int(lock_text), int(ready_text)
-    for descriptor in (lock.descriptor, ready):
-        os.set_inheritable(descriptor, False)
-    _close_others({0, 1, 2, lock.descriptor, ready})
-    os.chdir("/")  # or we would keep somebody's file system busy
-
-    def tell(text: bytes) -> None:
-        os.write(ready, text)
-        os.close(ready)
-
-    code = 125
-    try:
-        home = Home(root, run)
-        record = records.load(home, id)
-        if record is None:
-            raise EngineError(f"no such container: {id}")
-        code = live(home, record, lock, attach=how == "attach", on_running=lambda: tell(b"+"))
-    except EngineError as error:
-        fields = {
-            "message": error.message,
-            "hint": error.hint,
-            "exit_code": error.exit_code,
-            "notes": getattr(error, "__notes__", []),
-        }
-        tell(jsonio.dumps(fields).encode())
-    sys.exit(code)
-
-
-def _close_others(keep: set[int]) -> None:
-    """Close what the caller's shell may have left open: it would stay so for days."""
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) not in keep:
-            try:
-                os.close(int(name))
-            except OSError:
-                continue  # the one that listdir itself used
