@@ -59,8 +59,9 @@ def leave_mount(cleanup: ExitStack) -> None:
 
 
 def leave_link(cleanup: ExitStack) -> None:
-    subprocess.run(["ip", "link", "add", "mctest0", "type", "bridge"], check=True)
-    cleanup.callback(subprocess.run, ["ip", "link", "del", "mctest0"], check=True)
+    name = f"mctest{os.getpid()}"
+    subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
+    cleanup.callback(subprocess.run, ["ip", "link", "del", name], check=True)
 
 
 def leave_network_namespace(cleanup: ExitStack) -> None:
@@ -87,7 +88,7 @@ def leave_cgroup(cleanup: ExitStack) -> None:
         (leave_descriptor, "descriptor left open: "),
         (leave_temporary, "file left: "),
         pytest.param(leave_mount, "mount left: ", marks=pytest.mark.root),
-        pytest.param(leave_link, "network link left: mctest0", marks=pytest.mark.root),
+        pytest.param(leave_link, "network link left: mctest", marks=pytest.mark.root),
         pytest.param(leave_network_namespace, "file left: /run/netns/m", marks=pytest.mark.root),
         pytest.param(leave_cgroup, "cgroup left: ", marks=pytest.mark.root),
     ],
