@@ -97,6 +97,15 @@ def _claim(home: Home, id: str, name: str) -> str | None:
         return None
 
 
+def of(home: Home, id: str) -> str:
+    """The name that leads to a container, looked for among all; "" when there is none."""
+    for name in os.listdir(home.names):
+        link = f"{home.names}/{name}"
+        if os.path.islink(link) and os.readlink(link) == id:
+            return name
+    return ""
+
+
 def release(home: Home, id: str, name: str) -> None:
     """Give a name up, if it is this container's."""
     link = f"{home.names}/{name}"

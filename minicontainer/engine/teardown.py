@@ -43,7 +43,7 @@ def teardown(
     # Its engine was killed before the container ran: nobody knows it, so it never was.
     unborn = code is None and live is None
     if record is None or record.remove or discard or unborn:
-        remove(home, id, record.name if record else "")
+        remove(home, id, record.name if record else names.of(home, id))
     else:
         record.exit_code = KILLED if code is None else code
         record.error = error or ("the engine was killed" if code is None else "")
@@ -127,4 +127,4 @@ def sweep(home: Home) -> None:
         record = records.load(home, id)
         if record is None or record.remove:
             home.make()
-            remove(home, id, record.name if record else "")
+            remove(home, id, record.name if record else names.of(home, id))
