@@ -395,6 +395,7 @@ def clean(name: bytes) -> bytes:
         elif part not in (b"", b"."):
             parts.append(part)
     name = b"/".join(parts)
+    # Before anybody walks it: that costs the square of its length.
     if len(name) > MAX_PATH or len(parts) > MAX_DEPTH:
         raise PlacementError("the path is too long")
     return name

@@ -83,7 +83,7 @@ def _pool(source: random.Random) -> bytes:
     parts: list[bytes] = []
     length = 0
     while length < POOL:
-        part = source.randbytes(6) if source.random() < 0.2 else source.choice(words)
+        part = source.randbytes(6) if source.random() < 0.06 else source.choice(words)
         parts.append(part)
         length += len(part)
     return b"".join(parts)

@@ -108,9 +108,9 @@ def test_every_kind_of_entry(tmp_path: Path) -> None:
             directory(b"./dev/"),
             entry(b"./dev/null", b"3", device=(1, 3), mode=0o666),
             entry(b"./dev/sda", b"4", device=(8, 0), mode=0o660, gid=6),
-            entry(b"./fifo", b"6", mode=0o600),
+            entry(b"./fifo", b"6", mode=0o1600, uid=8, mtime=9),
             entry(b"./old", b"7", b"contiguous"),
-            symlink(b"./link", b"/no/where"),
+            entry(b"./link", b"2", link=b"/no/where", uid=8, mtime=9),
             entry(b"./file", content=b"file"),
             hardlink(b"./dev/hard", b"./file"),
         ),
@@ -120,13 +120,17 @@ def test_every_kind_of_entry(tmp_path: Path) -> None:
         "dev": "directory",
         "dev/null": "crw-rw-rw- 1:3",
         "dev/sda": "brw-rw---- 8:0",
-        "fifo": "prw------- 0:0",
+        "fifo": "prw------T 0:0",
         "old": "contiguous",
         "link": "-> /no/where",
         "file": "file",
         "dev/hard": "file",
     }
     assert (tmp_path / "layer/dev/hard").stat().st_nlink == 2
+    assert (tmp_path / "layer/dev/sda").stat().st_gid == 6
+    for name in ("fifo", "link"):
+        status = (tmp_path / "layer" / name).lstat()
+        assert (status.st_uid, status.st_mtime) == (8, 9)
 
 
 def test_a_time_that_no_file_system_has_is_1970(tmp_path: Path) -> None:

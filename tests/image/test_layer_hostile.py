@@ -227,6 +227,9 @@ def attacks(outside: bytes) -> dict[str, tuple[list[bytes], str | dict[str, str]
         ),
         "a path of 5000 bytes": ([pax({b"path": b"ab/" * 1700}), entry(b"x")], "path is too long"),
         "a path of 300 names": ([pax({b"path": b"a/" * 300}), entry(b"x")], "path is too long"),
+        "a path of a million bytes": (
+            [pax({b"path": b"a/" * 500_000}), entry(b"x")], "path is too long",
+        ),
         "a path that grows by links": (
             [pax({b"path": b"a/" * 200}), directory(b"x"),
              pax({b"linkpath": b"a/" * 200}), symlink(b"l", b""),
