@@ -522,13 +522,26 @@ BOX = flags.CLONE_NEWPID | flags.CLONE_NEWNS
 
 @pytest.mark.root
 @everywhere
-def test_init_reaps_orphans(start: Start, machine: str) -> None:
+def test_init_reaps_all_orphans_and_goes_on(start: Start, machine: str) -> None:
+    """Three that die while init is stopped: behind one SIGCHLD, which does not queue."""
     script = """
-        orphan=$(sleep 0.01 >/dev/null & echo $!)
-        while kill -0 $orphan 2>/dev/null; do :; done    # a zombie can be signalled, too
-        exit 5
+        echo ready; read line
+        orphans=$(for n in 1 2 3; do sleep 0.01 >/dev/null & echo $!; done)
+        for one in $orphans; do until grep -q '^State:.Z' /proc/$one/status; do :; done; done
+        echo dead
+        for one in $orphans; do while kill -0 $one 2>/dev/null; do :; done; done
+        trap 'exit 5' TERM
+        echo reaped; while :; do read line; done
     """
     started = start(*shell(script), machine=machine, init=True, namespaces=BOX)
+    started.output(until=b"ready\n")
+    started.born.signal(signal.SIGSTOP)
+    os.waitid(os.P_PIDFD, started.born.pidfd, os.WSTOPPED)
+    started.write(b"begin\n")
+    started.output(until=b"dead\n")
+    started.born.signal(signal.SIGCONT)
+    started.output(until=b"reaped\n")
+    started.born.signal(signal.SIGTERM)
     assert started.wait() == 5
 
 
