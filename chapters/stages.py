@@ -28,6 +28,13 @@ class Stage:
         self.label = label
         self.module = module
 
+    @property
+    def names(self) -> list[str]:
+        """What a person may call it, the shortest first."""
+        if self.number == ENGINE:
+            return ["engine"]
+        return [str(self.number), *self.label.split()] if self.number else ["0", "none"]
+
     def command(self, rootfs: str | Path, *command: str) -> list[str]:
         """The command line that runs a command at this stage; to be run in the clone."""
         if self.module is None:
@@ -79,8 +86,7 @@ def find_chapter(name: str) -> Chapter:
 def find(name: str) -> Stage:
     """The stage that a person means by `3`, `03`, `mounts`, `engine` or `0`; KeyError."""
     for stage in stages():
-        names = {stage.label, *stage.label.split(), str(stage.number)}
-        if name.lower() in names:
+        if name in stage.names:
             return stage
     raise KeyError(name)
 

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.needs("new-mount-a
 @pytest.mark.parametrize("chapter", stages.ready(), ids=lambda chapter: chapter["folder"])
 def test_the_attack(chapter: Chapter, tmp_path: Path) -> None:
     on = [stage for stage in stages.stages() if stage.number >= chapter["number"] - 1]
-    names = [word for stage in on for word in ("--on", str(stage.number))]
+    names = [word for stage in on for word in ("--on", stage.names[0])]
     answer = tmp_path / "verdicts.json"
     done = subprocess.run(
         [sys.executable, "-S", "-m", "chapters", "attack", str(chapter["number"]), *names,

@@ -1,0 +1,101 @@
+"""The book's command: python3 -m chapters."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from chapters import stages
+from chapters.stages import CLONE
+
+
+def command(*words: str | Path, cache: Path = Path("/nowhere")) -> subprocess.CompletedProcess[str]:
+    """Run it as a reader does: with the system's Python, from the clone, nothing installed."""
+    return subprocess.run(
+        ["/usr/bin/python3", "-m", "chapters", *words],
+        cwd=CLONE,
+        env={**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_list_names_every_chapter() -> None:
+    lines = command("list").stdout.splitlines()
+    assert len(lines) == len(stages.chapters())
+    assert lines[2].startswith("03 mounts ")
+
+
+@pytest.mark.root
+def test_run_makes_a_root_file_system_once(tmp_path: Path) -> None:
+    first = command("run", "2", "ls", "/", cache=tmp_path)
+    assert first.returncode == 0
+    assert "made a root file system" in first.stderr
+    again = command("run", "chroot", "ls", "/", cache=tmp_path)
+    assert (again.stdout, again.stderr) == (first.stdout, "")
+    assert "bin" in first.stdout.split()
+
+
+@pytest.mark.root
+def test_run_takes_a_root_file_system_and_gives_the_exit_code(rootfs: Path) -> None:
+    (rootfs / "marker").touch()
+    done = command("run", "3", rootfs, "sh", "-c", "ls /marker; exit 9")
+    assert (done.stdout, done.returncode) == ("/marker\n", 9)
+    assert command("run", "engine", rootfs, "hostname").stdout == "container\n"
+    # Options are the program's.
+    assert command("run", "4", rootfs, "--", "nothing").returncode == 127
+
+
+@pytest.mark.root
+def test_attack_tells_before_and_after() -> None:
+    done = command("attack", "2")
+    verdicts = [line.split(maxsplit=2) for line in done.stdout.splitlines() if line[0] == " "]
+    assert ["01", "process", "gets through"] in verdicts
+    assert ["02", "chroot", "is stopped"] in verdicts
+    verbose = command("attack", "2", "--on", "1", "--verbose")
+    assert 'cat "$1"' in verbose.stdout
+    assert "stopped" not in verbose.stdout
+
+
+@pytest.mark.root
+@pytest.mark.needs("new-mount-api", "overlay")
+def test_look_has_a_row_for_each_stage(tmp_path: Path) -> None:
+    rows = command("look", cache=tmp_path).stdout.splitlines()[1:]
+    assert [row.split("  ")[0] for row in rows] == [stage.label for stage in stages.stages()]
+    names = {row[:13].strip(): row.split()[2 if row[0].isdigit() else 1] for row in rows[1:]}
+    assert names["03 mounts"] == os.uname().nodename
+    assert names["04 identity"] == names["engine"] == "container"
+
+
+def test_diff_shows_what_is_new() -> None:
+    new = [line for line in command("diff", "2").stdout.splitlines() if line.startswith("+")]
+    assert "+        chroot.chroot(rootfs)" in new
+    assert "+++ chapters/ch01_process/container.py" in command("diff", "1").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "99", "true"], "no stage '99'"),
+        (["run", "2"], "no command"),
+        (["diff", "x"], "no chapter 'x'"),
+        (["diff", "18"], "not written yet"),
+    ],
+)
+def test_a_wrong_word_is_told_in_one_line(words: list[str], said: str) -> None:
+    done = command(*words)
+    assert done.returncode == 125
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_exercises_say_that_they_are_to_come() -> None:
+    done = command("start", "3")
+    assert done.returncode == 2
+    assert "not written yet" in done.stdout
