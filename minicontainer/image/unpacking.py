@@ -34,12 +34,15 @@ def unpack_image(store: Store, image: Image, progress: Progress | None = None) -
 
     if store.is_unpacked(image):
         return
+    layers = image.layers()
+    ahead = _unpack_ahead(store, layers, progress)
     names: list[str] = []
     sizes: list[int] = []
     chain = ""
-    for layer, diff_id in image.layers():
+    for layer, diff_id in layers:
         chain = chain_id(chain, diff_id)
-        name = unpack_layer(store, layer, diff_id, chain, names, progress)
+        told = None if diff_id in ahead else progress
+        name = unpack_layer(store, layer, diff_id, chain, names, told)
         sizes.insert(0, _record(store, name)["size"])
         # Overlayfs does not look for "nothing from below" on the root of a layer.
         names = [name] if unpacker.is_opaque(f"{store.layers}/{name}") else [name, *names]
@@ -48,6 +51,33 @@ def unpack_image(store: Store, image: Image, progress: Progress | None = None) -
         write_atomic(f"{store.stacks}/{image.id[7:]}.json", jsonio.dumps(stack))
     except OSError as error:
         raise explain(f"unpack image {image.short_id}", error)
+
+
+def _unpack_ahead(
+    store: Store, layers: list[tuple[Descriptor, str]], progress: Progress | None
+) -> set[str]:
+    """Unpack the missing layers, where there are several, on all processors; their diff ids."""
+    missing = {
+        diff_id: layer
+        for layer, diff_id in layers
+        if not os.path.isdir(f"{store.layers}/{diff_id[7:]}")
+    }
+    if len(missing) < 2:
+        return set()
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        work = [
+            pool.submit(unpack_layer, store, layer, diff_id, diff_id, [], progress)
+            for diff_id, layer in missing.items()
+        ]
+        try:
+            for each in work:
+                each.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return set(missing)
 
 
 def unpack_layer(
