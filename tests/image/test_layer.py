@@ -474,6 +474,19 @@ def test_the_root_counts_as_implicit(tmp_path: Path, system: list[Path]) -> None
     assert layer.depends_on_lower(["."], [str(path) for path in system])
 
 
+def test_a_file_ends_what_overlayfs_merges(tmp_path: Path) -> None:
+    """A directory above a file above a directory: the lowest does not show."""
+    for name, part in (
+        ("2", directory(b"d")),
+        ("1", entry(b"d")),
+        ("0", directory(b"d") + directory(b"d/sub", mode=0o700)),
+    ):
+        unpack(archive(directory(b"."), part), tmp_path / name)
+    top, file, lowest = (str(tmp_path / name) for name in "210")
+    assert not layer.depends_on_lower(["d", "d/sub"], [top, file, lowest])
+    assert layer.depends_on_lower(["d", "d/sub"], [top, lowest])
+
+
 def test_with_the_layers_below_implicit_directories_are_as_they_were(
     tmp_path: Path, system: list[Path]
 ) -> None:
@@ -724,15 +737,10 @@ PARENT = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 from minicontainer.image import unpack
-blob, write = os.pipe()
 output, report = os.pipe()
-pid = unpack.spawn_worker(
+print(unpack.spawn_worker(
     {"kind": "none", "directory": sys.argv[2], "lower": [], "parent": os.getpid(),
-     "progress": False, "size": 0}, blob, report)
-os.close(blob)
-with open(write, "wb", closefd=False) as pipe:
-    pipe.write(open(sys.argv[3], "rb").read())
-print(pid, flush=True)
+     "progress": False, "size": 0}, int(sys.argv[3]), report), flush=True)
 sys.stdin.read()
 """
 
@@ -741,18 +749,22 @@ sys.stdin.read()
 def stalled(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A parent, and its worker in the middle of an archive that does not go on."""
     (tmp_path / "layer").mkdir()
-    (tmp_path / "begun").write_bytes(BEGUN)
     source = Path(layer.__file__).parents[2]
+    read, write = os.pipe()
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, source, tmp_path / "layer", tmp_path / "begun"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", PARENT, source, tmp_path / "layer", str(read)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=[read],
     )  # fmt: skip
+    os.close(read)
     assert parent.stdout is not None and parent.stdin is not None
     pid = int(parent.stdout.readline())
     pidfd = os.pidfd_open(pid)
+    with open(write, "wb", closefd=False) as pipe:
+        pipe.write(BEGUN)
     yield parent, pid
     parent.kill()
     parent.wait()
+    os.close(write)
     select.select([pidfd], [], [])
     os.close(pidfd)
     parent.stdin.close()
