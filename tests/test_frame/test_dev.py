@@ -164,15 +164,24 @@ def test_a_user_runs_the_tests_through_sudo(machine: Machine) -> None:
     assert last.startswith("sudo -- env CI= ")
 
 
+def over_python(file: str | Path, machine: Machine) -> tuple[str, ...]:
+    """A command line before another: with this file in the place of /usr/bin/python3, for it."""
+    shell = f'mount --bind {file} /usr/bin/python3 && PATH={machine.programs} exec "$@"'
+    unshare = shutil.which("unshare") or "unshare"
+    return (unshare, "--mount", "/bin/sh", "-c", f"PATH=/usr/bin:/bin; {shell}", "sh")
+
+
+@pytest.mark.root
+def test_a_machine_without_python_gets_one(machine: Machine) -> None:
+    done = machine.dev("lint", prefix=over_python("/dev/null", machine))
+    assert "dev: installing with apt: python3\n" in done.stderr
+    assert any(line.startswith("apt-get") and "python3" in line for line in machine.called())
+
+
 @pytest.mark.root
 def test_an_old_python_is_named(machine: Machine) -> None:
     old = machine.pretend("python3", '[ "$1" != --version ] || echo Python 3.9.2; exit 1')
-    hide = f'mount --bind {old} /usr/bin/python3 && exec "$@"'
-    machine.pretend("docker-registry", "")
-    done = machine.dev("lint", prefix=(
-        shutil.which("unshare") or "unshare", "--mount", "/bin/sh", "-c",
-        f"PATH=/usr/bin:/bin; {hide.replace('exec', f'PATH={machine.programs}; exec')}", "sh",
-    ))  # fmt: skip
+    done = machine.dev("lint", prefix=over_python(old, machine))
     assert done.returncode == 1
     assert "dev: Python 3.11 or newer is needed, and this is Python 3.9.2: " in done.stderr
 
