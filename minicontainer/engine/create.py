@@ -6,6 +6,7 @@ import os
 
 from .. import files
 from ..errors import EngineError
+from ..image.store import ImageNotFound
 from ..kernel import capabilities
 from . import lifetime, names, teardown
 from . import record as records
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from ..image.store import Image, Store
+    from .fetch import OnPull
     from .home import Home
     from .record import Record
 
@@ -124,24 +127,50 @@ class Settings:
 
 
 def create(
-    home: Home, settings: Settings, on_created: Callable[[str], None] | None = None
+    home: Home,
+    settings: Settings,
+    *,
+    on_created: Callable[[str], None] | None = None,
+    on_pull: OnPull | None = None,
 ) -> tuple[Record, files.Lock]:
     """Make a container that has not started: its directory, its name, its record.
 
     on_created: called with the id when all is made; what it raises undoes the container.
-    Returns the record and the lock of its life, which the caller holds until `teardown`. The
-    image must be in the store (see `fetch.fetch`). Raises EngineError; nothing is left then.
+    on_pull: see `fetch`. Returns the record and the lock of its life, which the caller holds
+    until `teardown`. Raises EngineError; nothing is left then.
     """
     home.make()
+    made = None if settings.pull == "always" else _make(home, settings, on_created)
+    if made is None:
+        from .fetch import fetch
+
+        fetch(home, settings, on_pull)
+        made = _make(home, settings, on_created)
+    if made is None:
+        raise EngineError(f"image {settings.image} was removed while it was to be used")
+    return made
+
+
+def _make(
+    home: Home, settings: Settings, on_created: Callable[[str], None] | None
+) -> tuple[Record, files.Lock] | None:
+    """The container, or None when its image is not in the store, ready to be mounted."""
     store = home.store()
-    id = names.new_id()
-    # The lock first: from here on a kill leaves something that the next command finds.
-    lock = lifetime.claim(home, id)
-    record: Record | None = None
-    try:
-        with store.using():
+    # Until the record names the image, or rmi could take it away under our feet.
+    with store.using():
+        try:
             image = store.resolve(settings.image)
+        except ImageNotFound:
+            return None
+        if not is_usable(store, image, settings):
+            return None
+        id = names.new_id()
+        # The lock first: from here on a kill leaves something that the next command finds.
+        lock = lifetime.claim(home, id)
+        record: Record | None = None
+        try:
             record = compose(id, image.id, image.config().get("config") or {}, settings)
+            record.layers = store.stack(image)
             os.mkdir(home.container(id), 0o700)
             for name in ("rootfs", "upper", "work"):
                 os.mkdir(home.container(id, name), 0o755)
@@ -149,13 +178,24 @@ def create(
             for path in settings.sources:
                 os.makedirs(path, exist_ok=True)
             record.save(home)
-        if on_created is not None:
-            on_created(id)
-    except BaseException:
-        teardown.remove(home, id, record.name if record else "")
-        lifetime.drop(home, id, lock)
-        raise
+            if on_created is not None:
+                on_created(id)
+        except BaseException:
+            teardown.remove(home, id, record.name if record else "")
+            lifetime.drop(home, id, lock)
+            raise
     return record, lock
+
+
+def is_usable(store: Store, image: Image, settings: Settings) -> bool:
+    """Whether an image of the store can be run as it is: unpacked, and for the platform that was
+    asked for, if one was."""
+    if settings.platform is not None:
+        from ..image.platform import Platform
+
+        if Platform.parse(settings.platform) != Platform.from_json(image.config()):
+            return False
+    return store.is_unpacked(image)
 
 
 def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) -> Record:

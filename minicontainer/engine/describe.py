@@ -86,7 +86,7 @@ def _is_bind(mount: dict[str, Any]) -> bool:
 
 def _directories(home: Home, record: Record) -> dict[str, str]:
     upper, work = home.container(record.id, "upper"), home.container(record.id, "work")
-    return {"UpperDir": upper, "WorkDir": work}
+    return {"LowerDir": ":".join(record.layers), "UpperDir": upper, "WorkDir": work}
 
 
 def _mount(mount: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class Record:
         "created",
         "image",  # the name as given
         "image_id",
+        "layers",  # their directories, top first
         "command",  # the whole argument list, entry point and all
         "entrypoint",
         "user",
@@ -59,6 +60,7 @@ class Record:
     created: str
     image: str
     image_id: str
+    layers: list[str]
     command: list[str]
     entrypoint: list[str]
     user: str
@@ -102,7 +104,7 @@ class Record:
 
 
 _EMPTY: dict[str, Any] = {
-    **dict.fromkeys(("command", "entrypoint", "env", "mounts", "groups", "capabilities")),
+    **dict.fromkeys(("layers", "command", "entrypoint", "env", "mounts", "groups", "capabilities")),
     **dict.fromkeys(("tty", "interactive", "remove", "init", "read_only"), False),
     **dict.fromkeys(("stop_timeout", "exit_code"), 0),
 }

@@ -14,7 +14,6 @@ from . import record as records
 from . import spec as specs
 from . import streams as plumbing
 from .create import Settings, create
-from .fetch import fetch
 from .teardown import reconcile, teardown
 
 TYPE_CHECKING = False
@@ -46,8 +45,7 @@ def run(
     (exit_code 125, 126 or 127).
     """
     reconcile(home)
-    fetch(home, settings, on_pull)
-    record, lock = create(home, settings, on_created)
+    record, lock = create(home, settings, on_created=on_created, on_pull=on_pull)
     if len(os.listdir("/proc/self/task")) > 1:
         from .supervisor import spawn
 
@@ -66,8 +64,7 @@ def run_detached(
     from .supervisor import spawn
 
     reconcile(home)
-    fetch(home, settings, on_pull)
-    record, lock = create(home, settings, on_created)
+    record, lock = create(home, settings, on_created=on_created, on_pull=on_pull)
     spawn(home, record, lock, attach=False).wait_ready()
     return record.id
 
@@ -139,10 +136,9 @@ def live(
 def mount_root(home: Home, record: Record) -> int:
     """The image's layers and the container's own directory as one tree: a detached mount, which
     no path leads to and which goes when its last descriptor does."""
-    store = home.store()
     try:
         return overlay.mount(
-            store.stack(store.resolve(record.image_id)),
+            record.layers,
             home.container(record.id, "upper"),
             home.container(record.id, "work"),
             # What is thrown away at the end need not be written to the disk first.
