@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import EngineError
-from . import mounts, paths, syscalls
+from . import mounts, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,26 +63,32 @@ def mount_cgroups(root: int, path: str, words: list[str]) -> None:
     with open("/proc/self/cgroup") as file:
         rows = [line.rstrip("\n").split(":", 2) for line in file]
     if all(not controllers for _, controllers, _ in rows):
-        _attach(root, mounts.create("cgroup2", words, "cgroup"), path)
+        tree = mounts.create("cgroup2", words, "cgroup")
+        try:
+            mounts.attach_below(root, tree, path)
+        finally:
+            os.close(tree)
         return
     plain = [word for word in words if word != "ro"]
-    _attach(root, mounts.create("tmpfs", ["mode=755", *plain], "tmpfs"), path)
-    for _, controllers, _ in rows:
-        if controllers:
-            name = controllers.removeprefix("name=")
-            keys = [controllers] if controllers.startswith("name=") else controllers.split(",")
-            tree = mounts.create("cgroup", [*words, *keys], "cgroup")
-            _attach(root, tree, f"{path}/{name}")
-    if "ro" in words:
-        top = paths.open_in_root(root, path)
-        try:
-            mounts.make_readonly(top)
-        finally:
-            os.close(top)
-
-
-def _attach(root: int, tree: int, path: str) -> None:
+    top = mounts.create("tmpfs", ["mode=755", *plain], "tmpfs")
     try:
-        mounts.attach_below(root, tree, path)
+        mounts.attach_below(root, top, path)
+        for _, controllers, _ in rows:
+            if controllers:
+                _attach_hierarchy(top, controllers, words)
+        if "ro" in words:
+            mounts.make_readonly(top)
+    finally:
+        os.close(top)
+
+
+def _attach_hierarchy(top: int, controllers: str, words: list[str]) -> None:
+    """Mount one v1 hierarchy below the directory behind `top`, a tmpfs of ours with no links."""
+    name = controllers.removeprefix("name=")
+    keys = [controllers] if controllers.startswith("name=") else controllers.split(",")
+    tree = mounts.create("cgroup", [*words, *keys], "cgroup")
+    try:
+        syscalls.through("mkdirat", os.mkdir, name, syscalls.Octal(0o755), dir_fd=top)
+        mounts.attach(tree, os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top))
     finally:
         os.close(tree)

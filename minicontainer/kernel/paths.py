@@ -32,29 +32,15 @@ def make_directories(root: int, path: str, mode: int = 0o755) -> int:
     except OSError as error:
         if error.errno != ENOENT:
             raise
-    here = open_in_root(root, "/", os.O_PATH | os.O_DIRECTORY)
-    walked = ""
-    for name in path.split("/"):
-        if name in ("", "."):
-            continue
-        walked = f"{walked}/{name}"
-        try:
-            below = _open_or_make(root, walked, here, name, mode)
-        finally:
-            os.close(here)
-        here = below
-    return here
-
-
-def _open_or_make(root: int, walked: str, here: int, name: str, mode: int) -> int:
+    above, _, name = path.rstrip("/").rpartition("/")
+    parent = make_directories(root, above or "/", mode)
     try:
-        return open_in_root(root, walked, os.O_PATH | os.O_DIRECTORY)
-    except OSError as error:
-        if error.errno != ENOENT:
-            raise
-    # A link to nowhere is also "no such file": mkdir then says EEXIST, and we stop.
-    syscalls.through("mkdirat", os.mkdir, name, syscalls.Octal(mode), dir_fd=here)
-    return syscalls.openat2(here, name, os.O_PATH | os.O_DIRECTORY, 0, flags.RESOLVE_NO_SYMLINKS)
+        # A link to nowhere is also "no such file": mkdir then says EEXIST, and we stop.
+        syscalls.through("mkdirat", os.mkdir, name, syscalls.Octal(mode), dir_fd=parent)
+        how = os.O_PATH | os.O_DIRECTORY
+        return syscalls.openat2(parent, name, how, 0, flags.RESOLVE_NO_SYMLINKS)
+    finally:
+        os.close(parent)
 
 
 def make_file(root: int, path: str, mode: int = 0o644) -> int:
