@@ -9,21 +9,19 @@ from pathlib import Path
 from chapters import stages
 from chapters.stages import CLONE, Stage
 
-# One line `name: value` for each question. It says "-" where the program cannot even ask.
+# One line `question: answer` each; "-" where the program has nothing to ask: no /proc, no /dev.
 PROBE = r"""
-count() { set -- $1; [ -e "$1" ] && echo $# || echo -; }
+count() { if [ -e "$1" ]; then echo $#; else echo -; fi; }
 echo "host name: $(hostname)"
-echo "own number: $(read -r pid rest 2>&- </proc/self/stat && echo $$ || echo -)"
-echo "processes: $(count '/proc/[0-9]*')"
-echo "mounts: $([ -e /proc/self/mounts ] && grep -c . /proc/self/mounts || echo -)"
-echo "names in /: $(count '/*')"
-echo "names in /dev: $(count '/dev/*')"
-echo "queues and segments of: $([ -e /proc/self/ns/ipc ] && readlink /proc/self/ns/ipc || echo -)"
-echo "writes to /etc stay: $(
-    if ! [ -e /proc/mounts ]; then echo yes
-    elif grep -q '^overlay / ' /proc/mounts; then echo no
-    else echo yes; fi)"
-echo "powers (CapEff): $(sed -n 's/^CapEff:.0*//p' /proc/self/status 2>&- || echo -)"
+echo "in /: $(count /*)"
+echo "in /dev: $(count /dev/*)"
+echo "processes: $(count /proc/[0-9]*)"
+if [ -e /proc/self ]; then
+    echo "mounts: $(grep -c . /proc/self/mounts)"
+    echo "root is: $(sed -n 's|^[^ ]* / \([^ ]*\) .*|\1|p' /proc/self/mounts | tail -n 1)"
+    echo "IPC namespace: $(readlink /proc/self/ns/ipc | tr -dc 0-9)"
+    echo "capabilities: $(sed -n 's/^CapEff:[^1-9a-f]*//p' /proc/self/status)"
+fi
 """
 
 
@@ -46,7 +44,8 @@ def table(rootfs: Path, on: Sequence[Stage] = ()) -> str:
     """The answers of all stages, one row for each."""
     found = [(stage, probe(stage, rootfs)) for stage in on or stages.stages()]
     names = list(found[0][1])
-    rows = [["", *names], *([s.label, *(a.get(n, "-") for n in names)] for s, a in found)]
+    rows = [["", *names]]
+    rows += [[stage.label, *(answers.get(name, "-") for name in names)] for stage, answers in found]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
