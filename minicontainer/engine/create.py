@@ -10,13 +10,13 @@ from ..image.store import ImageNotFound
 from ..kernel import capabilities
 from . import lifetime, names, teardown
 from . import record as records
+from .fetch import fetch, is_usable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from ..image.store import Image, Store
     from .fetch import OnPull
     from .home import Home
     from .record import Record
@@ -41,34 +41,6 @@ class Settings:
     away. mounts: OCI mounts (config.md, "Mounts"); sources: host directories that `-v` makes
     when they are missing. groups: names or numbers to add. ulimits: OCI rlimits.
     """
-
-    __slots__ = (
-        "image",
-        "command",
-        "name",
-        "entrypoint",
-        "env",
-        "workdir",
-        "user",
-        "groups",
-        "hostname",
-        "labels",
-        "mounts",
-        "sources",
-        "read_only",
-        "network",
-        "tty",
-        "interactive",
-        "remove",
-        "init",
-        "cap_add",
-        "cap_drop",
-        "ulimits",
-        "stop_signal",
-        "stop_timeout",
-        "pull",
-        "platform",
-    )
 
     def __init__(
         self,
@@ -142,9 +114,7 @@ def create(
     home.make()
     made = None if settings.pull == "always" else _make(home, settings, on_created)
     if made is None:
-        from .fetch import fetch
-
-        fetch(home, settings, on_pull)
+        fetch(home, settings.image, settings.pull, settings.platform, on_pull)
         made = _make(home, settings, on_created)
     if made is None:
         raise EngineError(f"image {settings.image} was removed while it was to be used")
@@ -162,7 +132,7 @@ def _make(
             image = store.resolve(settings.image)
         except ImageNotFound:
             return None
-        if not is_usable(store, image, settings):
+        if not is_usable(store, image, settings.platform):
             return None
         id = names.new_id()
         # The lock first: from here on a kill leaves something that the next command finds.
@@ -185,17 +155,6 @@ def _make(
             lifetime.drop(home, id, lock)
             raise
     return record, lock
-
-
-def is_usable(store: Store, image: Image, settings: Settings) -> bool:
-    """Whether an image of the store can be run as it is: unpacked, and for the platform that was
-    asked for, if one was."""
-    if settings.platform is not None:
-        from ..image.platform import Platform
-
-        if Platform.parse(settings.platform) != Platform.from_json(image.config()):
-            return False
-    return store.is_unpacked(image)
 
 
 def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) -> Record:

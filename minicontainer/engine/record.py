@@ -19,49 +19,19 @@ if TYPE_CHECKING:
 
 
 class Record:
-    """One container, as it was made and as it ended. Times are RFC 3339 in UTC, "" for never."""
+    """One container, as it was made and as it ended. Times are RFC 3339 in UTC, "" for never.
 
-    # What was asked for, then how it went.
-    __slots__ = (
-        "id",
-        "name",
-        "created",
-        "image",  # the name as given
-        "image_id",
-        "layers",  # their directories, top first
-        "command",  # the whole argument list, entry point and all
-        "entrypoint",
-        "user",
-        "env",
-        "workdir",
-        "hostname",
-        "tty",
-        "interactive",
-        "remove",  # --rm
-        "init",
-        "network",
-        "labels",
-        "mounts",  # the user's own, as OCI mounts
-        "read_only",
-        "groups",
-        "stop_signal",
-        "stop_timeout",
-        "capabilities",
-        "ulimits",
-        "status",  # created, exited, dead
-        "exit_code",
-        "error",
-        "started",
-        "finished",
-    )
+    A field that is not given is empty, so that a record of an older version can be read.
+    """
 
+    # What was asked for.
     id: str
     name: str
     created: str
-    image: str
+    image: str  # the name as given
     image_id: str
-    layers: list[str]
-    command: list[str]
+    layers: list[str]  # their directories, top first
+    command: list[str]  # the whole argument list, entry point and all
     entrypoint: list[str]
     user: str
     env: list[str]
@@ -69,26 +39,27 @@ class Record:
     hostname: str
     tty: bool
     interactive: bool
-    remove: bool
+    remove: bool  # --rm
     init: bool
     network: str
     labels: dict[str, str]
-    mounts: list[dict[str, Any]]
+    mounts: list[dict[str, Any]]  # the user's own, as OCI mounts
     read_only: bool
     groups: list[str]
     stop_signal: str
     stop_timeout: int
     capabilities: list[str]
     ulimits: list[dict[str, Any]]
-    status: str
+    # How it went.
+    status: str  # created, exited, dead
     exit_code: int
     error: str
     started: str
     finished: str
 
     def __init__(self, **fields: Any) -> None:
-        for name in self.__slots__:
-            setattr(self, name, fields[name] if name in fields else _empty(name))
+        for name, kind in FIELDS.items():
+            setattr(self, name, fields[name] if name in fields else _EMPTY[kind]())
 
     @property
     def short_id(self) -> str:
@@ -97,24 +68,15 @@ class Record:
 
     def save(self, home: Home) -> None:
         """Write container.json; a reader sees all of it or the version before."""
-        fields = {name: getattr(self, name) for name in self.__slots__}
+        fields = {name: getattr(self, name) for name in FIELDS}
         files.write_atomic(
             home.container(self.id, "container.json"), jsonio.dumps(fields), mode=0o600
         )
 
 
-_EMPTY: dict[str, Any] = {
-    **dict.fromkeys(("layers", "command", "entrypoint", "env", "mounts", "groups", "capabilities")),
-    **dict.fromkeys(("tty", "interactive", "remove", "init", "read_only"), False),
-    **dict.fromkeys(("stop_timeout", "exit_code"), 0),
-}
-
-
-def _empty(name: str) -> Any:
-    if name == "labels":
-        return {}
-    value = _EMPTY.get(name, [] if name == "ulimits" else "")
-    return [] if value is None else value
+_EMPTY: dict[str, type] = {"str": str, "int": int, "bool": bool, "list": list, "dict": dict}
+# Field to kind: annotations are text here (PEP 563).
+FIELDS = {name: kind.partition("[")[0] for name, kind in Record.__annotations__.items()}
 
 
 def load(home: Home, id: str) -> Record | None:

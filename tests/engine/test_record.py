@@ -25,7 +25,7 @@ def test_a_record_comes_back(home: Home) -> None:
     made.save(home)
     found = record.load(home, "x")
     assert found is not None
-    for name in record.Record.__slots__:
+    for name in record.FIELDS:
         assert getattr(found, name) == getattr(made, name)
 
 

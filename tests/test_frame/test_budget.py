@@ -29,6 +29,7 @@ ALLOWED = {
     "ctypes._endian",
     "errno",
     "fcntl",
+    "gc",
     "itertools",
     "resource",
     "select",
