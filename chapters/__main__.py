@@ -1,4 +1,4 @@
-"""The book's command: python3 -m chapters list | run | attack | diff | look."""
+"""The book's command: python3 -m chapters list | run | attack | diff | look | why."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import difflib
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from chapters import stages
@@ -44,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("chapter")
 
     commands.add_parser("look", help="what a program sees, from stage to stage")
+    commands.add_parser("why", help="what each line of the engine's start is for")
     for name in LATER:
         commands.add_parser(name, help="(comes with the exercises)", add_help=False)
 
@@ -112,6 +114,28 @@ def do_look(given: argparse.Namespace) -> int:
 
     require_root()
     print(look.table(starter_rootfs()))
+    return 0
+
+
+def do_why(given: argparse.Namespace) -> int:
+    """Take each line out of the engine's start, and show what notices."""
+    from chapters import attacks, why
+
+    require_root()
+    with tempfile.TemporaryDirectory(prefix="chapters-why-") as directory:
+        rootfs, place = Path(directory) / "rootfs", Path(directory) / "place"
+        attacks.write_rootfs(rootfs)
+        place.mkdir()
+        found = why.ask(rootfs, place)
+    before = ""
+    for name, noticed in found.items():
+        function, _, line = name.partition(": ")
+        if function != before:
+            print(f"\n{function}")
+        before = function
+        if name:
+            print(f"  without  {line}")
+            print(f"           {noticed or 'nothing notices: ' + why.UNSEEN.get(name, '?')}")
     return 0
 
 

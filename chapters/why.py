@@ -1,8 +1,9 @@
 """What is each line of the start for? Take it out, and see which of these probes notices.
 
-Run by test_ablation.py in namespaces of its own, so that a container without one of its walls
-meets a stand-in for the host. Run it: unshare -fpmui --mount-proc python3 tests/laws/ablation.py
-ROOTFS DIRECTORY; DIRECTORY/found.json then holds {"function: line": "the probe that failed", …}.
+Run it: python3 -m chapters why
+
+The program below runs in namespaces of its own (see `ask`), so that a container without one of
+its walls meets a stand-in for the host.
 """
 
 import __future__
@@ -18,6 +19,7 @@ import select
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -26,7 +28,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from minicontainer.errors import EngineError
 from minicontainer.kernel import (
@@ -55,6 +57,21 @@ SEQUENCE: list[tuple[ModuleType, str]] = [
     (users, "change"),
     (child, "become"),
 ]
+# What may be taken out unseen, and why it is there all the same.
+UNSEEN = {
+    "mount_one: os.close(made)": "exec closes it too; a hundred mounts would need the numbers",
+    "pivot_root: os.close(old)": "exec closes it too; the layer workers do not exec",
+    "pivot_root: syscalls.through('fchdir', os.fchdir, old)": "the kernels that we know "
+    "have `.` at the old root already; pivot_root(2) does not promise it",
+    "pivot_root: syscalls.through('chdir', os.chdir, '/')": "a container goes to its own working "
+    "directory next; the layer workers, which call this too, do not",
+    "confine: syscalls.prctl(flags.PR_SET_DUMPABLE, 0)": "nobody can be made to look exactly "
+    "between it and the exec",
+    "enter_directory: if not inside:": "this C library says ENOENT; others return (unreachable)",
+    "enter_directory: raise EngineError(f'the working directory {path!r} lies outside of the "
+    "container')": "this C library says ENOENT; others return (unreachable)",
+    "change: syscalls.prctl(flags.PR_SET_KEEPCAPS, 0)": "exec clears it too",
+}
 SECONDS = 10
 FILES = {"network": "net", "mount": "mnt"}
 
@@ -202,58 +219,71 @@ def everything() -> Iterator[tuple[str, bool]]:
     # keyctl(KEYCTL_JOIN_SESSION_KEYRING): one with a name, for the container to find.
     ctypes.CDLL(None).syscall(flags.NR_keyctl, 1, b"the-hosts-keys")
     with Box(specification()) as box:
-        yield "the program runs", box.said.endswith("ready\n")
+        yield "the program's first words do not come", box.said.endswith("ready\n")
         user = [box.status(field).split() for field in ("Uid", "Gid", "Groups")]
-        yield "user", user[0] == ["1000"] * 4
-        yield "group", user[1] == ["1001"] * 4
-        yield "additional groups", user[2] == ["7"]
+        yield "the user is another", user[0] == ["1000"] * 4
+        yield "the group is another", user[1] == ["1001"] * 4
+        yield "the additional groups are others", user[2] == ["7"]
         sets = capabilities.read(box.pid)
         one = capabilities.mask(["NET_BIND_SERVICE"])
-        yield "bounding set", sets["CapBnd"] == one | capabilities.mask(["CHOWN"])
-        yield "capabilities", sets["CapPrm"] == sets["CapEff"] == one
-        yield "inheritable set", sets["CapInh"] == one
-        yield "ambient set", sets["CapAmb"] == one
-        yield "no_new_privs", box.status("NoNewPrivs") == "1"
-        yield "umask", box.status("Umask") == "0027"
+        yield "the bounding set is another", sets["CapBnd"] == one | capabilities.mask(["CHOWN"])
+        yield "the capabilities are others", sets["CapPrm"] == sets["CapEff"] == one
+        yield "the inheritable set is another", sets["CapInh"] == one
+        yield "the ambient set is another", sets["CapAmb"] == one
+        yield "no_new_privs is not set", box.status("NoNewPrivs") == "1"
+        yield "the umask is another", box.status("Umask") == "0027"
         limits = Path(f"/proc/{box.pid}/limits").read_text()
-        yield "resource limits", "333" in limits
+        yield "there is no limit on open files", "333" in limits
         environment = Path(f"/proc/{box.pid}/environ").read_text().split("\0")
-        yield "HOME", "HOME=/home/app" in environment
-        yield "descriptors", sorted(os.listdir(f"/proc/{box.pid}/fd")) == ["0", "1", "2"]
-        yield "streams", os.stat(f"/proc/{box.pid}/fd/1").st_ino == box.streams
+        yield "HOME is not set", "HOME=/home/app" in environment
+        yield (
+            "the program has descriptors of the engine",
+            sorted(os.listdir(f"/proc/{box.pid}/fd")) == ["0", "1", "2"],
+        )
+        yield "the streams are others", os.stat(f"/proc/{box.pid}/fd/1").st_ino == box.streams
         fields = Path(f"/proc/{box.pid}/stat").read_text().rpartition(")")[2].split()
-        yield "a session of its own", int(fields[3]) == box.pid
-        yield "the caller's keys", "the-hosts-keys" not in box.said
+        yield "it is in the engine's session", int(fields[3]) == box.pid
+        yield "the program has the engine's keys", "the-hosts-keys" not in box.said
         try:
             place = box.path("/new/place").stat()
         except FileNotFoundError:
-            yield "the root", False
+            yield "the root is another", False
             return
-        yield "working directory", os.path.samestat(os.stat(f"/proc/{box.pid}/cwd"), place)
-        yield "host name", box.inside("uts", lambda: os.uname().nodename) == "boxed"
+        yield (
+            "the working directory is another",
+            os.path.samestat(os.stat(f"/proc/{box.pid}/cwd"), place),
+        )
+        yield "the host name is another", box.inside("uts", lambda: os.uname().nodename) == "boxed"
         domain = Path("/proc/sys/kernel/domainname")
-        yield "domain name", box.inside("uts", domain.read_text) == "box.example\n"
-        yield "sysctl", box.inside("ipc", Path("/proc/sys/kernel/msgmax").read_text) == "4321\n"
-        yield "loopback", box.inside("network", link_flags) == "up"
+        yield "the domain name is another", box.inside("uts", domain.read_text) == "box.example\n"
+        yield (
+            "the kernel parameter is not set",
+            box.inside("ipc", Path("/proc/sys/kernel/msgmax").read_text) == "4321\n",
+        )
+        yield "the loopback is down", box.inside("network", link_flags) == "up"
         same = namespaces.identity(box.pid, "cgroup") == namespaces.identity("self", "cgroup")
-        yield "cgroup namespace", not same
+        yield "it sees the host's cgroups", not same
         table = box.mounts()
-        yield "the root is read-only", "ro" in table["/"][5].split(",")
-        yield "read-only paths", "/proc/sys" in table and "ro" in table["/proc/sys"][5].split(",")
-        yield "masked paths", "/proc/version" in table
+        yield "the root can be written", "ro" in table["/"][5].split(",")
+        yield (
+            "/proc/sys can be written",
+            "/proc/sys" in table and "ro" in table["/proc/sys"][5].split(","),
+        )
+        yield "a masked path can be read", "/proc/version" in table
         asked = {"/", "/proc", "/dev", "/dev/pts", "/sys", "/sys/fs/cgroup", "/data"}
-        yield "mounts", asked <= set(table)
-        yield "mounts of the host", not any(str(DIRECTORY) in point for point in table)
+        yield "a mount is missing", asked <= set(table)
+        yield "mounts of the host are left", not any(str(DIRECTORY) in point for point in table)
         shared = [row for point, row in table.items() if row[6] != "-" and point != "/data"]
-        yield "shared with the host", not shared
-        yield "propagation", table["/data"][6].startswith("shared:")
-        node = box.path("/dev/extra").stat() if box.path("/dev/extra").exists() else None
-        yield "extra devices", bool(node and stat.S_IMODE(node.st_mode) == 0o640)
-        yield "default devices", box.path("/dev/null").is_char_device()
+        yield "mounts are shared with the host", not shared
+        yield "a shared bind mount is private", table["/data"][6].startswith("shared:")
+        extra = box.path("/dev/extra")
+        mode = stat.S_IMODE(extra.stat().st_mode) if extra.exists() else 0
+        yield "the device that was asked for is missing", mode == 0o640
+        yield "/dev/null is missing", box.path("/dev/null").is_char_device()
         there = box.inside("mount", lambda: " ".join(os.listdir("/")))
-        yield "the root of the namespace", "only-here" in there.split()
+        yield "the namespace's own root is the host's", "only-here" in there.split()
         host = Path("/proc/self/mountinfo").read_text()
-        yield "nothing mounted on the host", str(ROOTFS) not in host
+        yield "the host sees the container's mounts", str(ROOTFS) not in host
 
 
 def at_a_terminal() -> Iterator[tuple[str, bool]]:
@@ -263,8 +293,8 @@ def at_a_terminal() -> Iterator[tuple[str, bool]]:
     devpts = terminal.create_devpts()
     with Box(spec, terminal.open_pair(devpts), devpts=devpts) as box:
         fields = Path(f"/proc/{box.pid}/stat").read_text().rpartition(")")[2].split()
-        yield "controlling terminal", fields[4] != "0"
-        yield "console", "/dev/console" in box.mounts()
+        yield "the terminal is nobody's", fields[4] != "0"
+        yield "there is no /dev/console", "/dev/console" in box.mounts()
 
 
 def in_anothers_namespace() -> Iterator[tuple[str, bool]]:
@@ -277,7 +307,7 @@ def in_anothers_namespace() -> Iterator[tuple[str, bool]]:
     linux["namespaces"].append({"type": "uts", "path": path})
     identity = namespaces.identity(other.pid, "uts")
     with Box(spec) as box:
-        yield "named namespace", namespaces.identity(box.pid, "uts") == identity
+        yield "the named namespace is not joined", namespaces.identity(box.pid, "uts") == identity
     other.signal(signal.SIGKILL)
 
 
@@ -285,10 +315,10 @@ def refusals() -> Iterator[tuple[str, bool]]:
     """What cannot be done is said, and nothing runs."""
     spec = specification()
     spec["mounts"].append({"destination": "/x", "source": "/nowhere", "options": ["bind"]})
-    yield "a mount that fails", "cannot mount /nowhere" in refusal(lambda: Box(spec))
+    yield "a mount that failed is not told", "cannot mount /nowhere" in refusal(lambda: Box(spec))
     spec = specification()
     spec["process"]["args"] = ["/bin/nowhere"]
-    yield "a program that is missing", "/bin/nowhere" in refusal(lambda: Box(spec))
+    yield "a program that is missing is not told", "/bin/nowhere" in refusal(lambda: Box(spec))
 
     spec = specification()
     outside = os.open("/", os.O_RDONLY)
@@ -297,10 +327,10 @@ def refusals() -> Iterator[tuple[str, bool]]:
         started = process.start_time(box.pid)
         wanted = {**spec["process"], "cwd": f"/proc/self/fd/{outside}"}
         told = refusal(lambda: join.join(box.pid, started, wanted, (0, 1, 2)))
-        yield "a working directory outside", "the working directory" in told
+        yield "a working directory outside is not refused", "the working directory" in told
         wanted = {**spec["process"], "cwd": "/nowhere"}
         told = refusal(lambda: join.join(box.pid, started, wanted, (0, 1, 2)))
-        yield "a working directory that is missing", "cannot enter" in told
+        yield "a missing working directory is not told", "cannot enter" in told
 
 
 def refusal(attempt: Callable[[], Any]) -> str:
@@ -326,7 +356,7 @@ def when_the_engine_dies() -> Iterator[tuple[str, bool]]:
     os.close(end)
     os.waitpid(engine, 0)
     os.read(alive, 1)  # the container has the pipe's other end, until it ends
-    yield "unrecorded", not trace.exists()
+    yield "it runs though the engine has died", not trace.exists()
 
 
 def while_it_starts() -> Iterator[tuple[str, bool]]:
@@ -348,7 +378,7 @@ def while_it_starts() -> Iterator[tuple[str, bool]]:
     spec = specification()
     spec["process"]["args"] = ["true"]
     Box(spec, on_created=look)
-    yield "dumpable", looked == [""]
+    yield "others can look into it while it starts", looked == [""]
 
 
 PROBES = (
@@ -370,7 +400,7 @@ def probe() -> str:
                 if not held:
                     return name
         except Exception as error:
-            return f"{group.__name__}: {error}"
+            return f"it does not start: {str(error).splitlines()[0]}"
     return ""
 
 
@@ -386,14 +416,18 @@ def mutants() -> Iterator[tuple[str, ModuleType, ast.FunctionDef]]:
         function: FunctionType = getattr(module, name)
         tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
         assert isinstance(tree, ast.FunctionDef)
-        statements = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
-        for number, statement in enumerate(statements):
+        for number, statement in enumerate(statements(tree)):
             if taken_out(statement):
                 changed = copy.deepcopy(tree)
-                target = [node for node in ast.walk(changed) if isinstance(node, ast.stmt)][number]
-                replace(changed, target)
+                replace(changed, statements(changed)[number])
                 first = ast.unparse(statement).splitlines()[0]
                 yield f"{name}: {first}", module, changed
+
+
+def statements(tree: ast.AST) -> list[ast.stmt]:
+    """All statements of a function, as they stand in its text."""
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+    return sorted(found, key=lambda statement: statement.lineno)
 
 
 def taken_out(statement: ast.stmt) -> bool:
@@ -450,7 +484,24 @@ def try_out(module: ModuleType | None, function: ast.FunctionDef | None) -> str:
     return told
 
 
+def ask(rootfs: Path, directory: Path) -> dict[str, str]:
+    """{"function: line": what noticed that it was gone, "" when nothing did}; under the empty name
+    the start as it stands.
+
+    rootfs: a root file system, which is changed; directory: an empty one.
+    """
+    namespaces_of_its_own = ["--pid", "--mount", "--uts", "--ipc", "--mount-proc"]
+    subprocess.run(
+        ["unshare", "--fork", "--kill-child", "--propagation", "private", *namespaces_of_its_own,
+         sys.executable, "-I", "-S", __file__, rootfs, directory],
+        check=True, timeout=300,
+    )  # fmt: skip
+    found: dict[str, str] = json.loads((directory / "found.json").read_text())
+    return found
+
+
 def main() -> None:
+    """Try all mutants; the answers go into DIRECTORY/found.json."""
     global ROOTFS, DIRECTORY
     ROOTFS, DIRECTORY = Path(sys.argv[1]), Path(sys.argv[2])
     (ROOTFS / "only-here").touch()
