@@ -438,3 +438,19 @@ def test_a_helper_is_named_in_the_hint(tmp_path: Path) -> None:
     environment = {"DOCKER_CONFIG": str(tmp_path), "HOME": str(tmp_path)}
     assert credentials.helper("gcr.io", environment) == "docker-credential-gcloud"
     assert credentials.helper("quay.io", environment) is None
+
+
+def test_a_redirect_inside_is_not_followed(server: FakeRegistry) -> None:
+    """The same by a redirect: a registry with a public name, reached through a proxy."""
+    with fake.Proxy() as proxy, FakeRegistry() as inside, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HTTP_PROXY", proxy.url)
+        server.lie("GET", "/manifests/", fake.redirect(f"{inside.url}/latest/meta-data"))
+        trust = Trust(verify=False)
+        reference = Reference.parse(f"registry.example:{server.port}/app:1")
+        registry = Registry(reference, trust, None, FAST, threading.Event())
+        client = Client(trust, FAST, "registry.example")
+        registry.open(client)
+        with pytest.raises(EngineError, match="not public"):
+            registry.manifest(client, "1")
+        client.close()
+    assert not inside.requests

@@ -103,6 +103,15 @@ def test_the_second_pull_asks_for_the_digest_alone(server: FakeRegistry, store: 
     assert [r.method for r in server.requests if "/v2/app" in r.path] == ["HEAD"]
 
 
+def test_an_image_that_was_never_unpacked_is_now(server: FakeRegistry, store: Store) -> None:
+    server.add_image("app:1", LAYERS)
+    first = get(store, server)
+    for name in os.listdir(store.stacks):
+        os.unlink(f"{store.stacks}/{name}")
+    assert store.is_unpacked(get(store, server))
+    assert store.resolve(first.id).names == first.names
+
+
 def test_a_tag_that_moved(server: FakeRegistry, store: Store) -> None:
     server.add_image("app:1", LAYERS)
     first = get(store, server)

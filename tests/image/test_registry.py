@@ -289,6 +289,12 @@ def test_a_cancelled_pull_does_not_wait(server: FakeRegistry, asker: Asker) -> N
         asker.manifest()
 
 
+def test_a_cancelled_pull_reads_no_further(server: FakeRegistry, asker: Asker) -> None:
+    asker.stop.set()
+    with pytest.raises(Cancelled):
+        asker.blob(DIGEST, len(BLOB))
+
+
 def test_abort_ends_a_read_in_another_thread(server: FakeRegistry) -> None:
     asker = Asker(f"{server.host}/app:1", patience=Patience(stall=60)).open()
     server.lie("GET", "/blobs/", fake.stalled_after(100_000))
