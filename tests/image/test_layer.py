@@ -240,15 +240,16 @@ def test_the_root_entry_sets_mode_and_owner(tmp_path: Path) -> None:
             {"a": "directory", "a/2": "", "c": "directory", "c/1": ""},
         ),
         (
-            [
-                directory(b"x"),
-                directory(b"d"),
-                symlink(b"d/l", b"/x"),
-                entry(b"d/l/1"),
-                entry(b"d"),
-            ],
-            [directory(b"d"), directory(b"d/l"), entry(b"d/l/2")],
-            {"x": "directory", "x/1": "", "d": "directory", "d/l": "directory", "d/l/2": ""},
+            [directory(b"x"), directory(b"d"), symlink(b"d/l", b"/x"), entry(b"d/l/1")],
+            [symlink(b"d", b"e"), entry(b"d/l/2")],
+            {
+                "x": "directory",
+                "x/1": "",
+                "d": "-> e",
+                "e": "directory",
+                "e/l": "directory",
+                "e/l/2": "",
+            },
         ),
         (
             [directory(b"c"), symlink(b"a", b"c"), entry(b"a/1"), entry(b"a")],
