@@ -6,6 +6,7 @@ import os
 
 from .. import files
 from ..errors import EngineError
+from ..image.blobs import explain
 from ..image.store import ImageNotFound
 from ..kernel import capabilities
 from . import lifetime, names, teardown
@@ -150,9 +151,11 @@ def _make(
             record.save(home)
             if on_created is not None:
                 on_created(id)
-        except BaseException:
+        except BaseException as error:
             teardown.remove(home, id, record.name if record else "")
             lifetime.drop(home, id, lock)
+            if isinstance(error, OSError):
+                raise explain(f"make a container below {home.root}", error) from error
             raise
     return record, lock
 

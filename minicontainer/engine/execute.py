@@ -39,8 +39,8 @@ def execute(
     """
     live = ending.require_running(home, record)
     process = compose(home, record, live, command, env=env, workdir=workdir, user=user, tty=tty)
-    streams = _open_streams(live.pid, process["user"]["uid"], tty, interactive, detach)
-    try:
+    uid = process["user"]["uid"]
+    with _open_streams(live.pid, uid, tty, interactive, detach) as streams:
         joined = join.join(
             live.pid, live.start, process, streams.inner, has_terminal=tty and not detach
         )
@@ -50,8 +50,6 @@ def execute(
             return 0
         raw = plumbing.is_user_terminal(tty, interactive)
         return attend(joined, streams, forward=True, raw=raw)
-    finally:
-        streams.close()
 
 
 def compose(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from errno import ENOSPC
 
 from .. import files
 
@@ -65,7 +66,12 @@ def _remove_directory(path: str) -> None:
 
 def announce(lock: files.Lock, code: int) -> None:
     """Tell those who wait for the end with which exit code it came."""
-    os.pwrite(lock.descriptor, b"%d" % code, 0)
+    try:
+        os.pwrite(lock.descriptor, b"%d" % code, 0)
+    except OSError as error:
+        # Without room they learn only that it ended; the rest of the undo must not stop here.
+        if error.errno != ENOSPC:
+            raise
 
 
 def is_alive(home: Home, id: str) -> bool:

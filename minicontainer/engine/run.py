@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 from ..errors import EngineError
+from ..image.blobs import explain
 from ..kernel import overlay, terminal
 from ..kernel.process import Process, start_time
+from ..kernel.syscalls import SyscallError
 from ..runtime.start import start
 from ..runtime.supervise import supervise
 from . import logs
@@ -87,43 +89,34 @@ def live(
     code, failure = None, ""
     log = None
     try:
-        # prepare
-        root = mount_root(home, record)
-        try:
-            spec = specs.build(home, record, root)
+        # prepare; with --rm nobody can ask for the log any more
+        log = None if record.remove and attach else open_log(home, record)
+        with plumbing.Held(mount_root(home, record)) as root:
+            spec = specs.build(home, record, root.descriptor)
             specs.save(home, record.id, spec)
-            # With --rm nobody can ask for the log any more.
-            log = None if record.remove and attach else open_log(home, record)
-            streams = open_streams(record, attach, spec["process"]["user"]["uid"], log)
-            try:
-                # spawn, and record it before its first instruction
+            with open_streams(record, attach, spec["process"]["user"]["uid"], log) as streams:
+                # spawn; write it down before its first instruction
                 process = start(
                     spec,
                     home.container(record.id),
-                    root,
+                    root.descriptor,
                     streams.inner,
                     lambda process: note(home, record, process),
                     devpts=streams.devpts,
                     init=record.init,
                 )
-                os.close(root)
-                root = -1
+                root.close()
                 streams.close_inner()
                 if on_running is not None:
                     on_running()
                 # supervise
-                code = attend(
-                    process,
-                    streams,
-                    forward=forward,
-                    raw=attach and plumbing.is_user_terminal(record.tty, record.interactive),
-                )
-            finally:
-                streams.close()
-        finally:
-            if root >= 0:
-                os.close(root)
+                raw = attach and plumbing.is_user_terminal(record.tty, record.interactive)
+                code = attend(process, streams, forward=forward, raw=raw)
         return code
+    except OSError as error:
+        told = in_words(f"run container {record.short_id}", error)
+        failure = told.message
+        raise told from error
     except EngineError as error:
         code, failure = error.exit_code, error.message
         raise
@@ -131,6 +124,13 @@ def live(
         if log is not None:
             log.close()
         teardown(home, record.id, lock, code=code, error=failure)
+
+
+def in_words(act: str, error: OSError) -> EngineError:
+    """An error of the system as one for the user; a system call of ours names itself."""
+    if isinstance(error, SyscallError):
+        return EngineError(f"cannot {act}: {error}", hint=error.hint)
+    return explain(act, error)
 
 
 def mount_root(home: Home, record: Record) -> int:
@@ -145,10 +145,7 @@ def mount_root(home: Home, record: Record) -> int:
             volatile=record.remove,
         )
     except OSError as error:
-        raise EngineError(
-            f"cannot mount the root of container {record.short_id}: {error}",
-            hint=getattr(error, "hint", None),
-        ) from error
+        raise in_words(f"mount the root of container {record.short_id}", error) from error
 
 
 def note(home: Home, record: Record, process: Process) -> None:

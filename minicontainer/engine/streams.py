@@ -23,17 +23,17 @@ class Streams:
 
     pumps: what copies between them and the user, for `supervise`. on_resize: to be called when
     the user's window changes, or None. devpts: the file system that the terminal is on, or None.
+    held: descriptors that are only kept open.
     """
 
-    __slots__ = ("inner", "pumps", "on_resize", "devpts", "_held", "_closing")
+    __slots__ = ("inner", "pumps", "on_resize", "devpts", "held")
 
     def __init__(self) -> None:
         self.inner: tuple[int, int, int] = (-1, -1, -1)
         self.pumps: list[Pump] = []
         self.on_resize: Callable[[], None] | None = None
         self.devpts: int | None = None
-        self._held: list[int] = []
-        self._closing: list[int] = []
+        self.held: list[int] = []
 
     def close_inner(self) -> None:
         """Close the container's ends in this process: it has them now."""
@@ -43,15 +43,42 @@ class Streams:
         self.inner, self.devpts = (-1, -1, -1), None
 
     def close(self) -> None:
-        """Close everything of ours, after `supervise` or instead of it."""
+        """Close everything of ours; twice is once."""
         self.close_inner()
         for pump in self.pumps:
             end = pump.target if pump.inward else pump.source
             if end is not None and end >= 0:
                 os.close(end)
-        for descriptor in self._held:
+        for descriptor in self.held:
             os.close(descriptor)
-        self.pumps, self._held = [], []
+        self.pumps, self.held = [], []
+
+    def __enter__(self) -> Streams:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Held:
+    """A descriptor that is closed at the end of a `with` block, or before it."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def close(self) -> None:
+        """Close it; twice is once."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def open_null() -> Streams:
@@ -70,32 +97,38 @@ def open_pipes(*, interactive: bool, attach: bool, uid: int, log: Writer | None 
     """
     streams = Streams()
     try:
-        if interactive:
-            standard_in, end = os.pipe2(os.O_CLOEXEC)
-            if attach:
-                streams.pumps.append(Pump(0, end, inward=True))
-            else:
-                # Nobody writes, but the container waits for input, as in `docker run -di`.
-                streams._held.append(end)
-            os.fchown(standard_in, uid, -1)
-        else:
-            standard_in = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        standard_in = _open_input(streams, interactive, attach, uid)
         streams.inner = (standard_in, -1, -1)
-        for number, name in ((1, "stdout"), (2, "stderr")):
-            end, inner = os.pipe2(os.O_CLOEXEC)
-            streams.pumps.append(
-                Pump(end, number if attach else None, log.stream(name) if log else None)
-            )
-            streams.inner = (
-                standard_in,
-                inner if number == 1 else streams.inner[1],
-                inner if number == 2 else -1,
-            )
-            os.fchown(inner, uid, -1)
+        standard_out = _open_output(streams, 1 if attach else None, uid, log, "stdout")
+        streams.inner = (standard_in, standard_out, -1)
+        standard_error = _open_output(streams, 2 if attach else None, uid, log, "stderr")
+        streams.inner = (standard_in, standard_out, standard_error)
     except BaseException:
         streams.close()
         raise
     return streams
+
+
+def _open_input(streams: Streams, interactive: bool, attach: bool, uid: int) -> int:
+    if not interactive:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    inner, end = os.pipe2(os.O_CLOEXEC)
+    os.fchown(inner, uid, -1)
+    if attach:
+        streams.pumps.append(Pump(0, end, inward=True))
+    else:
+        # Nobody writes, but the container waits for input, as in `docker run -di`.
+        streams.held.append(end)
+    return inner
+
+
+def _open_output(
+    streams: Streams, target: int | None, uid: int, log: Writer | None, name: str
+) -> int:
+    end, inner = os.pipe2(os.O_CLOEXEC)
+    os.fchown(inner, uid, -1)
+    streams.pumps.append(Pump(end, target, log.stream(name) if log else None))
+    return inner
 
 
 def open_terminal(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from .. import files, jsonio
 from ..errors import EngineError
@@ -22,9 +21,12 @@ def main(words: list[str]) -> None:
     _close_others({0, 1, 2, lock.descriptor, ready})
     os.chdir("/")  # or we would keep somebody's file system busy
 
-    def tell(text: bytes) -> None:
-        os.write(ready, text)
-        os.close(ready)
+    def tell(text: str) -> None:
+        nonlocal ready
+        if ready >= 0:
+            os.write(ready, text.encode())
+            os.close(ready)
+            ready = -1
 
     code = 125
     try:
@@ -32,16 +34,16 @@ def main(words: list[str]) -> None:
         record = records.load(home, id)
         if record is None:
             raise EngineError(f"no such container: {id}")
-        code = live(home, record, lock, attach=how == "attach", on_running=lambda: tell(b"+"))
-    except EngineError as error:
+        code = live(home, record, lock, attach=how == "attach", on_running=lambda: tell("+"))
+    except (EngineError, OSError) as error:
         fields = {
-            "message": error.message,
-            "hint": error.hint,
-            "exit_code": error.exit_code,
+            "message": str(error),
+            "hint": getattr(error, "hint", None),
+            "exit_code": getattr(error, "exit_code", 125),
             "notes": getattr(error, "__notes__", []),
         }
-        tell(jsonio.dumps(fields).encode())
-    sys.exit(code)
+        tell(jsonio.dumps(fields))
+    os._exit(code)
 
 
 def _close_others(keep: set[int]) -> None:

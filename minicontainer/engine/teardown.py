@@ -26,14 +26,12 @@ def teardown(
     *,
     code: int | None = None,
     error: str = "",
-    discard: bool = False,
 ) -> None:
     """End a container's life: kill what still runs, write down how it ended, let go of the lock.
 
     Idempotent, and right after a crash at any line of it or of a start: every step looks at
     what is there. lock: of the container's life, held by the caller.
     code: the exit code; None when nobody saw the end. error: why it never started.
-    discard: remove the container even without --rm.
     """
     live = records.load_live(home, id)
     if live is not None:
@@ -42,17 +40,19 @@ def teardown(
     record = records.load(home, id)
     # Its engine was killed before the container ran: nobody knows it, so it never was.
     unborn = code is None and live is None
-    if record is None or record.remove or discard or unborn:
-        remove(home, id, record.name if record else names.of(home, id))
-    else:
-        record.exit_code = KILLED if code is None else code
-        record.error = error or ("the engine was killed" if code is None else "")
-        ran = live is not None and not error
-        record.status = "exited" if ran else "created"
-        record.started = live.started if live is not None and ran else ""
-        record.finished = records.now() if ran else ""
-        record.save(home)
-    lifetime.drop(home, id, lock)
+    try:
+        if record is None or record.remove or unborn:
+            remove(home, id, record.name if record else names.of(home, id))
+        else:
+            record.exit_code = KILLED if code is None else code
+            record.error = error or ("the engine was killed" if code is None else "")
+            ran = live is not None and not error
+            record.status = "exited" if ran else "created"
+            record.started = live.started if live is not None and ran else ""
+            record.finished = records.now() if ran else ""
+            record.save(home)
+    finally:
+        lifetime.drop(home, id, lock)
 
 
 def kill(live: Live) -> None:
