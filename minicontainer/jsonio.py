@@ -21,7 +21,7 @@ class _Rules:
     object_pairs_hook = None
     parse_float = float
     parse_int = int
-    memo: dict[str, str] = {}
+    memo: dict[str, str] = {}  # noqa: RUF012  # the C scanner keeps its keys here
 
     @staticmethod
     def parse_constant(name: str) -> float:
