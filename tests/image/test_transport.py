@@ -149,6 +149,7 @@ def test_a_missing_directory(tmp_path: Path) -> None:
         ((), "127.1.2.3", True),
         ((), "localhost", True),
         ((), "::1", True),
+        ((), "::ffff:127.0.0.1", True),
         ((), "localhost.example", False),
         (("registry.example",), "registry.example", True),
         (("registry.example:5000",), "registry.example", True),
