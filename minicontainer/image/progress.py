@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Redraws per second: a terminal at the end of a slow line has to follow.
 _RATE = 10
 _BAR = 50
+_SHORTEST_BAR = 10
 _HIDE, _SHOW = "\x1b[?25l", "\x1b[?25h"
 
 
@@ -27,7 +28,7 @@ class Progress:
     """Says nothing."""
 
     def pulling(self, reference: Reference) -> None:
-        """The pull begins."""
+        """The registry has the image; its layers come next."""
 
     def update(self, layer: str, status: str, done: int = 0, total: int = 0) -> None:
         """What happens to a layer (its digest) now; done, total: bytes, 0 when unknown."""
@@ -143,7 +144,7 @@ class Bars(Lines):
             self._changed = False
             states = list(self._layers.items())
         columns, rows = _size(self._stream)
-        lines = [_line(layer, *state)[:columns] for layer, state in states]
+        lines = [_line(layer, *state, columns) for layer, state in states]
         if len(lines) >= rows:
             # Cursor movement ends at the top of the screen, so show only what fits: what moves.
             busy = [
@@ -177,13 +178,19 @@ def short(layer: str) -> str:
     return layer.removeprefix("sha256:")[:12]
 
 
-def _line(layer: str, status: str, done: int, total: int) -> str:
+def _line(layer: str, status: str, done: int, total: int, columns: int) -> str:
+    """One layer in at most so many columns; the bar gives way before the numbers do."""
     text = f"{short(layer)}: {status}"
-    if not total:
-        return text
-    filled = min(done, total) * _BAR // total
-    bar = ("=" * filled + ">")[:_BAR].ljust(_BAR)
-    return f"{text:<26} [{bar}] {_bytes(done):>7}/{_bytes(total)}"
+    if total:
+        numbers = f"{_bytes(done)}/{_bytes(total)}"
+        width = min(_BAR, columns - 46)
+        if width >= _SHORTEST_BAR:
+            filled = min(done, total) * width // total
+            bar = ("=" * filled + ">")[:width].ljust(width)
+            text = f"{text:<25} [{bar}] {numbers:>15}"
+        else:
+            text = f"{text} {numbers}"
+    return text[:columns]
 
 
 def _bytes(count: float) -> str:

@@ -123,14 +123,15 @@ class _Pull:
     def run(self) -> Image:
         """The whole road; see the top of this file."""
         self._ask(self.registry.open)
-        self.progress.pulling(self.reference)
         which = self.reference.digest or self.reference.tag or ""
         present = self._find_present(which)
         if present:
             image, digest = present
+            self.progress.pulling(self.reference)
             self.progress.finished(self.reference, digest, newer=False)
             return image
         descriptor, digest = self._find_manifest(which)
+        self.progress.pulling(self.reference)
         body = self.store.read_blob(descriptor.digest)
         config = self._fetch_and_unpack(parse_manifest(body, descriptor.media_type))
         descriptor.platform = Platform.from_json(config).to_json()

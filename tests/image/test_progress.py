@@ -136,14 +136,24 @@ def test_bars_end_as_a_list(screen: Screen) -> None:
     ]
 
 
-def test_a_bar_in_the_middle(screen: Screen) -> None:
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        (
+            100,
+            "111111111111: Downloading [========================>                         ]"
+            "  14.74MB/29.5MB",
+        ),
+        (80, "111111111111: Downloading [================>                 ]  14.74MB/29.5MB"),
+        (50, "111111111111: Downloading 14.74MB/29.5MB"),
+        (20, "111111111111: Downlo"),
+    ],
+)
+def test_a_bar_in_the_middle(columns: int, line: str) -> None:
+    screen = Screen(24, columns)
     with progress.choose(screen.stream) as shown:
         shown.update(LAYERS[0], "Downloading", 14_740_000, 29_500_000)
-    assert screen.lines() == [
-        "111111111111: Downloading  [========================>                         ]"
-        " 14.74MB/29.5MB",
-        "",
-    ]
+    assert screen.lines() == [line, ""]
 
 
 def test_the_cursor_comes_back_after_a_failure(screen: Screen) -> None:
