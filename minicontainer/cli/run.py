@@ -113,6 +113,11 @@ def announce(reference: Reference) -> Progress:
 
 def make_settings(values: Values) -> Settings:
     """What the command line asks for; EngineError for a value that cannot be."""
+    signal = values.text("stop-signal")
+    if signal is not None:
+        from ..engine.ending import parse_signal
+
+        parse_signal(signal)
     mounts, sources = arguments.mounts(
         values.many("volume"), values.many("mount"), values.many("tmpfs")
     )
@@ -138,7 +143,7 @@ def make_settings(values: Values) -> Settings:
         cap_add=values.many("cap-add"),
         cap_drop=values.many("cap-drop"),
         ulimits=arguments.ulimits(values.many("ulimit")),
-        stop_signal=values.text("stop-signal"),
+        stop_signal=signal,
         stop_timeout=values.number("stop-timeout"),
         pull=values.text("pull") or "missing",
         platform=values.text("platform"),

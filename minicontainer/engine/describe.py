@@ -21,7 +21,7 @@ def inspect(home: Home, record: Record) -> dict[str, Any]:
     return {
         "Id": record.id,
         "Created": record.created,
-        "Path": record.command[0],
+        "Path": "".join(record.command[:1]),
         "Args": record.command[1:],
         "State": {
             "Status": state.status,

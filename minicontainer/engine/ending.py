@@ -9,7 +9,7 @@ import _signal  # type: ignore[import-not-found]
 import os
 
 from ..errors import EngineError
-from . import lifetime
+from . import lifetime, names
 from . import record as records
 from .record import Live, Record
 from .teardown import open_process, wait_process
@@ -131,7 +131,7 @@ def remove(home: Home, record: Record, *, force: bool = False) -> None:
     # Waits for a teardown under way; whatever is then left is ours to remove.
     lock = lifetime.claim(home, record.id)
     try:
-        remove_files(home, record.id, record.name)
+        remove_files(home, record.id, record.name or names.of(home, record.id))
     finally:
         lifetime.drop(home, record.id, lock)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 
 from .. import files, jsonio
-from ..errors import EngineError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,18 +81,16 @@ FIELDS = {name: kind.partition("[")[0] for name, kind in Record.__annotations__.
 def load(home: Home, id: str) -> Record | None:
     """The record of a container; None when there is no such container (any more).
 
-    A directory without container.json is no container: it is being made or being removed.
+    A directory without container.json is no container: it is being made or being removed. A
+    container whose record is damaged is dead: it can be seen, and removed.
     """
     try:
         fields = jsonio.read(home.container(id, "container.json"))
+        return Record(**fields)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError as error:
-        raise EngineError(
-            f"the record of container {id[:12]} is damaged: {error}",
-            hint=f"remove it with 'minicontainer rm -f {id[:12]}'",
-        ) from None
-    return Record(**fields)
+    except (ValueError, TypeError) as error:
+        return Record(id=id, status="dead", error=f"the record is damaged: {error}")
 
 
 class Live:

@@ -306,6 +306,17 @@ def test_prune(engine: Engine, starter: str) -> None:
     assert engine.output("ps", "-aq", "--no-trunc") == id
 
 
+def test_a_damaged_record(engine: Engine, starter: str) -> None:
+    engine.run("run", "--name", "web", starter, "true")
+    id = engine.output("ps", "-aq", "--no-trunc")
+    (engine.root / "containers" / id / "container.json").write_text("{")
+    assert engine.output("ps", "-a", "--format", "{{.Status}}") == "Dead"
+    assert "damaged" in engine.output("inspect", "-f", "{{.State.Error}}", id)
+    engine.run("rm", "web")
+    assert os.listdir(engine.root / "containers") == []
+    assert os.listdir(engine.root / "names") == [".lock"]
+
+
 def test_info(engine: Engine, starter: str) -> None:
     detach(engine, starter, "sleep 1000")
     engine.run("run", starter, "true")

@@ -8,7 +8,6 @@ import pytest
 
 from minicontainer.engine import record
 from minicontainer.engine.home import Home
-from minicontainer.errors import EngineError
 
 
 @pytest.fixture
@@ -34,10 +33,13 @@ def test_no_record(home: Home) -> None:
     assert record.load_live(home, "x") is None
 
 
-def test_a_damaged_record_says_so(home: Home) -> None:
-    Path(home.container("x", "container.json")).write_text("{")
-    with pytest.raises(EngineError, match="damaged"):
-        record.load(home, "x")
+@pytest.mark.parametrize("text", ["", "{", "[]", "7"])
+def test_a_damaged_record_is_a_dead_container(home: Home, text: str) -> None:
+    Path(home.container("x", "container.json")).write_text(text)
+    found = record.load(home, "x")
+    assert found is not None
+    assert (found.id, found.status, found.command) == ("x", "dead", [])
+    assert found.error.startswith("the record is damaged")
 
 
 def test_two_records_share_no_list() -> None:
