@@ -30,6 +30,7 @@ ALLOWED = {
     "errno",
     "fcntl",
     "gc",
+    "gc",
     "itertools",
     "resource",
     "select",
