@@ -97,6 +97,9 @@ def confine(
     if has_terminal:
         terminal.take(0)
     namespaces.leave_session_keyring()
+    # Before the limits: one on the size of files, or on their number, would stop us.
+    report = process.report_descriptor()
+    last_step = stubs.init_stub(report) if init else stubs.exec_stub(report)
     limits.apply(wanted.get("rlimits") or [])
     enter_directory(wanted["cwd"])
     environment = specification.environment(wanted)
@@ -116,20 +119,12 @@ def confine(
     capabilities.set_ambient(sets.get("ambient", 0) & permitted & inheritable)
     if wanted.get("noNewPrivileges"):
         capabilities.set_no_new_privileges()
-    become(program, wanted["args"], environment, init)
-
-
-def become(program: str, arguments: list[str], environment: dict[str, str], init: bool) -> None:
-    """execve(2) by way of a sealed program of a few hundred bytes.
-
-    Were the last exec ours, an image whose entry point is `#!/proc/self/exe` would run the
-    host's Python inside, and could overwrite it through /proc (CVE-2019-5736).
-    """
-    report = process.report_descriptor()
-    stub = stubs.init_stub(report) if init else stubs.exec_stub(report)
+    # execve(2) by way of a sealed program of a few hundred bytes. Were the last exec ours, an
+    # image whose entry point is `#!/proc/self/exe` would run the host's Python inside, and could
+    # overwrite it through /proc (CVE-2019-5736).
     syscalls.close_range(3, how=flags.CLOSE_RANGE_CLOEXEC)
     os.set_inheritable(report, True)
-    syscalls.through("execve", os.execve, stub, [program, *arguments], environment)
+    syscalls.through("execve", os.execve, last_step, [program, *wanted["args"]], environment)
 
 
 def enter_directory(path: str) -> None:

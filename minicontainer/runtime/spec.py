@@ -57,7 +57,8 @@ def check(spec: Any) -> None:
     for mount in _expect(spec.get("mounts", []), list, "mounts"):
         _expect(mount, dict, "a mount")
         mounts.check_absolute(_expect(mount.get("destination"), str, "a mount's destination"))
-        _strings(mount.get("options", []), "a mount's options")
+        words = _strings(mount.get("options", []), "a mount's options")
+        _refuse_propagation(words, f"the mount at {mount['destination']}")
     linux = _expect(spec.get("linux", {}), dict, "linux")
     for namespace in _expect(linux.get("namespaces", []), list, "linux.namespaces"):
         kind = _expect(namespace, dict, "a namespace").get("type")
@@ -65,6 +66,7 @@ def check(spec: Any) -> None:
             raise EngineError(f"unknown namespace type {kind!r}")
         if kind in ("user", "time") or (kind == "pid" and namespace.get("path")):
             raise EngineError(f"this specification's {kind} namespace cannot be had yet")
+    _refuse_propagation([linux.get("rootfsPropagation") or "private"], "rootfsPropagation")
     for name in ("maskedPaths", "readonlyPaths"):
         for path in _strings(linux.get(name, []), f"linux.{name}"):
             mounts.check_absolute(path)
@@ -77,6 +79,13 @@ def check(spec: Any) -> None:
     asked = [k for k in _LIMITS if (linux.get("resources") or {}).get(k)]
     if asked:
         raise EngineError(f"limits cannot be had yet (chapter 08): linux.resources.{asked[0]}")
+
+
+def _refuse_propagation(words: list[str], what: str) -> None:
+    """Our tree is private: a mount that shares with the host's would be so in name only."""
+    for word in words:
+        if word in ("shared", "rshared", "slave", "rslave"):
+            raise EngineError(f"{what}: {word} propagation cannot be had yet (chapter 18)")
 
 
 def check_process(process: Any) -> None:

@@ -32,8 +32,8 @@ echo "=masked"; for path in /proc/kcore /proc/keys /proc/timer_list /proc/sched_
   echo "$path $(ls -ldn $path 2>&1 | cut -c1-30)" \
     "$(ls $path 2>/dev/null | wc -l) $(cat $path 2>/dev/null | wc -c)"
 done
-echo "=written"; for path in /proc/sys/kernel/core_pattern /proc/bus \
-  /proc/irq/default_smp_affinity /sys/kernel/uevent_helper /file /dev/shm/file /proc/sysrq-trigger; do
+echo "=written"; for path in /proc/sys/kernel/core_pattern /proc/bus /proc/sysrq-trigger \
+  /proc/irq/default_smp_affinity /sys/kernel/uevent_helper /file /dev/shm/file; do
   (: >> $path) 2>/dev/null && echo "$path yes" || echo "$path no"
 done
 echo "=fds"; ls /proc/self/fd

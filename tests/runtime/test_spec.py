@@ -49,6 +49,8 @@ BAD: list[tuple[tuple[str, ...], Any, str]] = [
     (("mounts",), [{"destination": "proc"}], "mount point"),
     (("mounts",), [{"destination": "/a/../../b"}], "mount point"),
     (("mounts",), [{"destination": "/a", "options": "ro"}], "options"),
+    (("mounts",), [{"destination": "/a", "options": ["rbind", "rslave"]}], "propagation"),
+    (("linux", "rootfsPropagation"), "shared", "propagation"),
     (("linux", "namespaces"), [{"type": "magic"}], "magic"),
     (("linux", "namespaces"), [{"type": "user"}], "user namespace"),
     (("linux", "namespaces"), [{"type": "pid", "path": "/proc/1/ns/pid"}], "pid namespace"),

@@ -161,6 +161,14 @@ def test_the_user_its_groups_and_no_capabilities(tmp_path: Path, rootfs: Path) -
     assert int(masks["CapBnd"], 16) == 1 << 29 | 1 << 10 | 1 << 5
 
 
+@pytest.mark.parametrize("name", ["RLIMIT_FSIZE", "RLIMIT_NOFILE"])
+def test_a_limit_does_not_stop_the_start_itself(tmp_path: Path, rootfs: Path, name: str) -> None:
+    """The limit is the program's: our own last step must not run into it."""
+    limit = {"type": name, "soft": 4, "hard": 4}
+    bundle.write(tmp_path, rootfs, rlimits=[limit], args=["true"])
+    assert bundle.run(tmp_path) == (0, "")
+
+
 def test_init_reaps_and_forwards(tmp_path: Path, rootfs: Path) -> None:
     bundle.write(tmp_path, rootfs, args=[*SH, "echo $$; trap 'exit 9' TERM; kill -TERM $$"])
     assert bundle.run(tmp_path, init=True) == (9, "2\n")
