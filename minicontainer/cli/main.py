@@ -123,8 +123,7 @@ def run(words: Sequence[str]) -> int:
         _complain(error, debug, error)
         return failure if error.exit_code == 125 else error.exit_code
     except OSError as error:
-        # SyscallError shows its call and may have a hint; a plain OSError names its file.
-        _complain(EngineError(_in_words(error), hint=getattr(error, "hint", None)), debug, error)
+        _complain(_in_words(error), debug, error)
         return failure
     except Exception as error:
         told = EngineError(
@@ -210,8 +209,12 @@ def _complain(error: EngineError, debug: bool, cause: BaseException) -> None:
         return  # nobody is there to read it; the exit code still tells
 
 
-def _in_words(error: OSError) -> str:
+def _in_words(error: OSError) -> EngineError:
+    """A SyscallError shows its call and may have a hint; a plain OSError names its file."""
+    hint = getattr(error, "hint", None)
+    if hint is None and isinstance(error, PermissionError) and os.geteuid() != 0:
+        hint = "run it as root: sudo minicontainer …"
     if hasattr(error, "call"):
-        return str(error)
+        return EngineError(str(error), hint=hint)
     name = f"{error.filename}: " if error.filename else ""
-    return f"{name}{error.strerror or error}"
+    return EngineError(f"{name}{error.strerror or error}", hint=hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -274,6 +275,24 @@ def test_many_at_once(engine: Engine, starter: str) -> None:
         output, error = one.communicate(timeout=60)
         assert (output, error, one.returncode) == (f"{number}\n", "", 0)
     assert os.listdir(engine.run_root) == os.listdir(engine.root / "containers") == []
+
+
+@pytest.mark.slow
+def test_many_in_a_row(engine: Engine, starter: str) -> None:
+    """The leak check around this test looks at mounts, processes, links and cgroups."""
+    for _ in range(200):
+        engine.run("run", "--rm", "--network", "none", starter, "true")
+    assert os.listdir(engine.run_root) == os.listdir(engine.root / "containers") == []
+
+
+def test_without_root(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    engine.root.mkdir(mode=0o700)
+    command = ["setpriv", "--reuid", "65534", "--clear-groups", *engine.command("run", "x", "true")]
+    tmp_path.chmod(0o711)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 125
+    assert done.stderr.splitlines()[1] == "hint: run it as root: sudo minicontainer …"
 
 
 @pytest.mark.tools("busybox")
