@@ -10,18 +10,14 @@ from ..kernel import syscalls
 
 # Calls that the runtime makes itself, by the chapter that tells about them.
 CHAPTERS = {
-    "setsid": 1,
-    "execve": 1,
-    "clone3": 5,
-    "chdir": 3,
-    "setgroups": 9,
-    "setresgid": 9,
-    "setresuid": 9,
-    "prctl": 9,
-    "close_range": 17,
+    "setsid(": 1,
+    "execve(": 1,
+    "chdir(": 3,
+    "unshare(CLONE_NEWCGROUP": 8,
+    "prctl(PR_SET_DUMPABLE": 17,
+    "prctl(": 9,
+    "close_range(": 17,
 }
-
-
 FILE_SYSTEMS = {"proc": 5, "tmpfs": 6, "devpts": 6, "mqueue": 6, "sysfs": 6, "cgroup": 8}
 
 
@@ -64,4 +60,5 @@ def find_chapter(call: str) -> int | None:
         frame = frame.f_back
     if frame.f_code.co_name == "mount_one":
         return FILE_SYSTEMS.get(frame.f_locals.get("kind", ""), found)
-    return found or CHAPTERS.get(call.partition("(")[0])
+    own = (chapter for start, chapter in CHAPTERS.items() if call.startswith(start))
+    return found or next(own, None)
