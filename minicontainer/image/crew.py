@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Crew:
             self._outcomes.put(outcome)
 
     def dismiss(self, seconds: float) -> None:
-        """Begin no further task, and wait that long for the threads that are in the middle."""
+        """Begin no further task, and wait that long for all that are in the middle of one."""
         try:
             while True:
                 self._tasks.get_nowait()
@@ -68,5 +69,6 @@ class Crew:
             pass
         for _ in self._threads:
             self._tasks.put(None)
+        end = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join(seconds)
+            thread.join(max(0.0, end - time.monotonic()))

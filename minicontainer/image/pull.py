@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 _FETCHERS = 3
 # Processes that unpack; each takes 20 MB.
 _MOST_UNPACKERS = 16
-# How long a cancelled thread may take to come back before we go without it, in seconds.
-_FAREWELL = 2.0
+# How long cancelled threads may take to come back before we go without them, in seconds.
+_FAREWELL = 1.0
 _UNPACKING = {
     "unpacking": "Extracting",
     "unpacked": "Pull complete",
