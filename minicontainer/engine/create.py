@@ -8,7 +8,7 @@ from .. import files
 from ..errors import EngineError
 from ..image.blobs import explain
 from ..image.store import ImageNotFound
-from ..kernel import capabilities
+from ..kernel import capabilities, overlay
 from . import lifetime, names, teardown
 from . import record as records
 from .fetch import fetch, is_usable
@@ -145,6 +145,8 @@ def _make(
             os.mkdir(home.container(id), 0o700)
             for name in ("rootfs", "upper", "work"):
                 os.mkdir(home.container(id, name), 0o755)
+            if record.layers:
+                overlay.adopt_root(record.layers[0], home.container(id, "upper"))
             record.name = names.claim(home, id, settings.name)
             for path in settings.sources:
                 os.makedirs(path, exist_ok=True)

@@ -6,7 +6,7 @@ import os
 
 from ..errors import EngineError
 from ..image.blobs import explain
-from ..kernel import overlay, terminal
+from ..kernel import mounts, overlay, terminal
 from ..kernel.process import Process, start_time
 from ..kernel.syscalls import SyscallError
 from ..runtime.start import start
@@ -137,13 +137,18 @@ def mount_root(home: Home, record: Record) -> int:
     """The image's layers and the container's own directory as one tree: a detached mount, which
     no path leads to and which goes when its last descriptor does."""
     try:
-        return overlay.mount(
-            record.layers,
+        root = overlay.mount(
+            # An image may have no files at all; overlay wants one layer at least.
+            record.layers or [home.container(record.id, "rootfs")],
             home.container(record.id, "upper"),
             home.container(record.id, "work"),
             # What is thrown away at the end need not be written to the disk first.
             volatile=record.remove,
         )
+        # An image may bring device files. Until the device cgroup (chapter 08) nothing else
+        # keeps one with the number of the host's disk from being the host's disk.
+        mounts.forbid_devices(root)
+        return root
     except OSError as error:
         raise in_words(f"mount the root of container {record.short_id}", error) from error
 

@@ -52,6 +52,14 @@ def mount(
         os.close(context)
 
 
+def adopt_root(layer: str, upper: str) -> None:
+    """Give an empty upper directory the owner and mode of the topmost layer's root: of merged
+    directories overlay shows what the topmost says, and the container's `/` is upper's."""
+    found = os.stat(layer)
+    os.chown(upper, found.st_uid, found.st_gid)
+    os.chmod(upper, found.st_mode & 0o7777)
+
+
 def _mount_by_path(lower: list[str], upper: str, work: str, volatile: bool) -> int:
     """The same by mount(2), which mounts nothing detached: a helper process mounts the tree in
     a mount namespace of its own, takes a detached copy, and we fetch the copy's descriptor.
