@@ -18,8 +18,8 @@ import urllib.parse
 from .. import jsonio
 from ..errors import EngineError
 from . import credentials, proxies
+from .origin import Origin, printable, redact
 from .patience import Transient
-from .transport import Origin, printable, redact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -20,12 +20,13 @@ from . import credentials, unpacking
 from .crew import Crew, Outcome
 from .digest import Descriptor
 from .manifest import Manifest, parse, parse_config, parse_manifest
+from .origin import Origin, redact
 from .patience import Cancelled, Patience
 from .platform import Platform, choose
 from .progress import Progress
 from .registry import NotFound, Registry
 from .store import Image, ImageNotFound
-from .transport import Client, Origin, redact
+from .transport import Client
 from .trust import Trust
 
 TYPE_CHECKING = False

@@ -17,8 +17,8 @@ from ..errors import EngineError
 from .auth import Authorizer, check_destination
 from .digest import check_digest, digest_of
 from .manifest import INDEXES, LIMIT, MANIFESTS
+from .origin import Origin, printable, redact
 from .patience import Cancelled, Transient, persist
-from .transport import Origin, printable, redact
 from .trust import NotTLS
 
 TYPE_CHECKING = False

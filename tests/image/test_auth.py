@@ -21,10 +21,11 @@ from minicontainer.image.auth import (
     parse_challenges,
 )
 from minicontainer.image.credentials import Login
+from minicontainer.image.origin import Origin
 from minicontainer.image.patience import Patience
 from minicontainer.image.reference import Reference
 from minicontainer.image.registry import Registry
-from minicontainer.image.transport import Client, Origin
+from minicontainer.image.transport import Client
 from minicontainer.image.trust import Trust
 from tests.image import fake_registry as fake
 from tests.image.fake_registry import FakeRegistry, TokenServer

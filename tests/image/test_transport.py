@@ -12,10 +12,11 @@ import pytest
 
 from minicontainer.errors import EngineError
 from minicontainer.image import proxies
+from minicontainer.image.origin import Origin, printable, redact
 from minicontainer.image.patience import Patience
 from minicontainer.image.reference import Reference
 from minicontainer.image.registry import Registry
-from minicontainer.image.transport import Client, Origin, printable, redact
+from minicontainer.image.transport import Client
 from minicontainer.image.trust import Trust
 from tests.image import fake_registry as fake
 from tests.image.authority import Authority
