@@ -10,9 +10,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
-def write_atomic(
-    path: str, data: bytes | str, *, mode: int = 0o644, durable: bool = False
-) -> None:
+def write_atomic(path: str, data: bytes | str, *, mode: int = 0o644, durable: bool = False) -> None:
     """Replace the file in one step: a reader sees the old bytes or the new, never a part.
 
     durable: also survive a power cut (fsync of the file and its directory); 0.1 to 10 ms.
@@ -72,8 +70,12 @@ class Lock:
             os.close(descriptor)
 
     def release(self) -> None:
-        """Let go; twice is once."""
+        """Let go; twice is once.
+
+        Told to the kernel too: a child born meanwhile may still hold a copy of the descriptor.
+        """
         if self.descriptor >= 0:
+            fcntl.flock(self.descriptor, fcntl.LOCK_UN)
             os.close(self.descriptor)
             self.descriptor = -1
 
