@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import os
+import time
 
 from ..errors import EngineError
 from . import lifetime, names
@@ -118,18 +119,23 @@ def wait(home: Home, record: Record) -> int:
 
 def remove(home: Home, record: Record, *, force: bool = False) -> None:
     """Remove a container; force: kill it first if it runs. EngineError in docker's words."""
-    if state(home, record).running:
-        if not force:
-            raise EngineError(
-                f'cannot remove container "/{record.name}": container is running: '
-                "stop the container before removing or force remove"
-            )
+    while True:
+        if state(home, record).running:
+            if not force:
+                raise EngineError(
+                    f'cannot remove container "/{record.name}": container is running: '
+                    "stop the container before removing or force remove"
+                )
+            try:
+                kill(home, record, _signal.SIGKILL)
+            except EngineError:
+                pass  # it ended while we came
         try:
-            kill(home, record, _signal.SIGKILL)
-        except EngineError:
-            pass  # it ended while we came
-    # Waits for a teardown under way; whatever is then left is ours to remove.
-    lock = lifetime.claim(home, record.id)
+            lock = lifetime.claim(home, record.id, block=False)
+            break
+        except BlockingIOError:
+            # Being started or torn down at this moment, which takes milliseconds.
+            time.sleep(0.005)
     try:
         remove_files(home, record.id, record.name or names.of(home, record.id))
     finally:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from errno import ENOSPC
+from errno import ENOENT, ENOSPC, ENOTEMPTY
 
 from .. import files
 
@@ -40,28 +40,27 @@ def claim(home: Home, id: str, *, block: bool = True) -> files.Lock:
 def drop(home: Home, id: str, lock: files.Lock) -> None:
     """End the life: the run directory goes, and the lock with it. The lock file goes last,
     since a run directory without one is nobody's."""
-    for name in ("state.json", "lock"):
+    # First what a kill in the middle of a write has left.
+    for name in [*_leftovers(home.live(id)), "state.json", "lock"]:
         try:
             os.unlink(home.live(id, name))
         except FileNotFoundError:
             continue
-    _remove_directory(home.live(id))
+    try:
+        os.rmdir(home.live(id))
+    except OSError as error:
+        # Gone already; or a command that looks for the abandoned has this moment made a lock
+        # file here: then it finds nothing to do, and removes the directory.
+        if error.errno not in (ENOENT, ENOTEMPTY):
+            raise
     lock.release()
 
 
-def _remove_directory(path: str) -> None:
+def _leftovers(path: str) -> list[str]:
     try:
-        os.rmdir(path)
+        return [name for name in os.listdir(path) if name.endswith(".tmp")]
     except FileNotFoundError:
-        pass
-    except OSError:
-        # Leftovers of an interrupted write, or a command that has just made a lock file here
-        # and will find the directory abandoned: the next command looks again.
-        for name in os.listdir(path):
-            if name.endswith(".tmp"):
-                os.unlink(f"{path}/{name}")
-                _remove_directory(path)
-                break
+        return []
 
 
 def announce(lock: files.Lock, code: int) -> None:

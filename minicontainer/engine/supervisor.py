@@ -91,5 +91,7 @@ def spawn(home: Home, record: Record, lock: files.Lock, *, attach: bool) -> Supe
     finally:
         os.close(null)
         os.close(ready_write)
-    lock.release()
+    # Not released, which would unlock it for the supervisor too: only our descriptor goes.
+    os.close(lock.descriptor)
+    lock.descriptor = -1
     return Supervisor(pid, ready_read)

@@ -306,6 +306,19 @@ def test_prune(engine: Engine, starter: str) -> None:
     assert engine.output("ps", "-aq", "--no-trunc") == id
 
 
+def test_commands_beside_each_other(engine: Engine, starter: str) -> None:
+    """Every command looks for what killed engines left: none may take a living one for killed."""
+    commands = []
+    for number in range(6):
+        commands.append(["run", "-d", "--name", f"web{number}", starter, "sleep", "1000"])
+        commands.append(["run", "--rm", starter, "true"])
+        commands += [["ps", "-a"], ["container", "prune", "-f"]]
+    for command, running in [(words, engine.start(*words)) for words in commands]:
+        _, error = running.communicate(timeout=60)
+        assert (running.returncode, error) == (0, ""), command
+    assert len(engine.output("ps", "-q").splitlines()) == 6
+
+
 def test_a_damaged_record(engine: Engine, starter: str) -> None:
     engine.run("run", "--name", "web", starter, "true")
     id = engine.output("ps", "-aq", "--no-trunc")
