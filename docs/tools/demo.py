@@ -41,7 +41,7 @@ def main() -> int:
         beside(engine, image)
         title("4. What it cost")
         cost(engine, image)
-    return finish(before, time.monotonic() - began)
+    return finish(before, directory, time.monotonic() - began)
 
 
 class Engine:
@@ -238,15 +238,21 @@ def host() -> dict[str, set[str]]:
     return {
         "mount": {line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()},
         "network link": set(os.listdir("/sys/class/net")),
-        "process": {p for p in host_processes() if "docker-reg" in p},
     }
 
 
-def finish(before: dict[str, set[str]], seconds: float) -> int:
+def finish(before: dict[str, set[str]], directory: str, seconds: float) -> int:
     """Compare the host with what it was; the exit code."""
     left = [
         f"{kind}: {name}" for kind, names in host().items() for name in sorted(names - before[kind])
     ]
+    # Whatever we started was told where our files are.
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if directory.encode() in file.read_bytes():
+                left.append(f"process: {file.parent.name}")
+        except OSError:
+            continue  # it has ended since
     print()
     if left:
         print("left behind:\n  " + "\n  ".join(left))
