@@ -30,7 +30,6 @@ ALLOWED = {
     "errno",
     "fcntl",
     "gc",
-    "gc",
     "itertools",
     "resource",
     "select",
