@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 
 import pytest
@@ -58,6 +59,21 @@ def wrong_imports(module: str, tree: ast.Module) -> list[str]:
         elif top not in STANDARD and top not in ("minicontainer", "__future__"):
             found.append(f"{module}:{line} imports {top}: the engine has no such dependency")
     return found
+
+
+TOP = {
+    *(".ci", ".gitignore", "bin", "chapters", "dev", "docs", "minicontainer", "tests", "vagrant"),
+    *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "Vagrantfile"),
+    *("mkdocs.yml", "pyproject.toml"),
+}
+
+
+@pytest.mark.tools("git")
+def test_the_top_of_the_repository_stays_short() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert {path.partition("/")[0] for path in listed.stdout.splitlines()} <= TOP
 
 
 def test_every_room_has_a_floor() -> None:
