@@ -288,7 +288,10 @@ def test_many_in_a_row(engine: Engine, starter: str) -> None:
 def test_without_root(tmp_path: Path) -> None:
     engine = Engine(tmp_path)
     engine.root.mkdir(mode=0o700)
-    command = ["setpriv", "--reuid", "65534", "--clear-groups", *engine.command("run", "x", "true")]
+    # One power is left, to read the clone, wherever it lies.
+    powers = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    command = ["setpriv", "--reuid", "65534", "--clear-groups", *powers]
+    command += engine.command("run", "x", "true")
     tmp_path.chmod(0o711)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 125

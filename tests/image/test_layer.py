@@ -64,7 +64,10 @@ def show(tmp_path: Path, *layers: Path) -> dict[str, str]:
     point.mkdir(exist_ok=True)
     lower = ":".join(str(path) for path in (*layers, empty))
     subprocess.run(
-        ["mount", "-t", "overlay", "overlay", "-o", f"ro,lowerdir={lower}", point], check=True
+        ["mount", "-t", "overlay", "overlay", "-o", f"ro,lowerdir={lower}", point],
+        check=True,
+        # The new interface takes an option of 255 characters at most.
+        env={**os.environ, "LIBMOUNT_FORCE_MOUNT2": "always"},
     )
     try:
         return tree(point)

@@ -102,7 +102,7 @@ def test_an_authority_in_the_directory_makes_loopback_strict(
 
 
 def test_an_expired_certificate(authority: Authority, certificates: str) -> None:
-    with FakeRegistry(authority.server(days="-1")) as server:
+    with FakeRegistry(authority.server(days="0")) as server:
         error = refusal(server.host, Trust(certificates=certificates))
     assert error.message.endswith("its certificate has expired")
 
