@@ -103,6 +103,7 @@ def specification() -> dict[str, Any]:
                 "ambient": one,
             },
             "noNewPrivileges": True,
+            "oomScoreAdj": 321,
         },
         "mounts": [
             {"destination": "/proc", "type": "proc", "options": safe},
@@ -233,6 +234,8 @@ def everything() -> Iterator[tuple[str, bool]]:
         yield "the umask is another", box.status("Umask") == "0027"
         limits = Path(f"/proc/{box.pid}/limits").read_text()
         yield "there is no limit on open files", "333" in limits
+        score = Path(f"/proc/{box.pid}/oom_score_adj").read_text()
+        yield "the kernel would not spare it as asked", score == "321\n"
         environment = Path(f"/proc/{box.pid}/environ").read_text().split("\0")
         yield "HOME is not set", "HOME=/home/app" in environment
         yield (

@@ -107,18 +107,18 @@ def mask(root: int, masked: Sequence[str]) -> None:
     """
     null = open_null(root)
     try:
-        for path in masked:
-            target = _existing(root, path)
-            if target is None:
-                continue
-            if paths.is_directory(target):
-                cover = mounts.create("tmpfs", ["ro", "size=0"])
-            else:
-                cover = mounts.clone("", [], at=null)
-            try:
-                mounts.attach(cover, target)
-            finally:
-                os.close(cover)
+        empty = mounts.create("tmpfs", ["ro", "size=0"])
+        try:
+            for path in masked:
+                target = _existing(root, path)
+                if target is not None:
+                    cover = mounts.clone("", [], empty if paths.is_directory(target) else null)
+                    try:
+                        mounts.attach(cover, target)
+                    finally:
+                        os.close(cover)
+        finally:
+            os.close(empty)
     finally:
         os.close(null)
 

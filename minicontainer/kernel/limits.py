@@ -54,6 +54,18 @@ def apply(rlimits: list[dict[str, Any]]) -> None:
             ) from None
 
 
+def adjust_oom_score(score: int | None) -> None:
+    """Say how eagerly the kernel kills this process when memory runs out: -1000 to 1000, or None
+    to leave it (proc(5), /proc/PID/oom_score_adj). A lower score than ours needs a capability."""
+    if score is None:
+        return
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(str(score))
+    except OSError as error:
+        raise EngineError(f"cannot set oom_score_adj to {score}: {error.strerror}") from None
+
+
 def mount_cgroups(root: int, path: str, words: list[str]) -> None:
     """Show the control groups at a path of the container, from its own cgroup namespace.
 

@@ -150,8 +150,8 @@ class Call:
 
     def __call__(self, *arguments: Any) -> int:
         """Make the call; the result, or SyscallError."""
-        passed = [os.fsencode(a) if type(a) is str else a for a in arguments]
         started = time.perf_counter()
+        passed = [os.fsencode(a) if type(a) is str else a for a in arguments]
         result = self.function(*passed)
         # Read at once: anything in between may make calls of its own.
         number = ctypes.get_errno() if result == -1 else 0

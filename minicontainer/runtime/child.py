@@ -56,8 +56,7 @@ def run(
     wanted = spec["process"]
 
     syscalls.prctl(flags.PR_SET_DUMPABLE, 0)  # our memory and /proc/self/exe are the host's
-    if os.read(go, 1) != b"+":
-        raise EngineError("the engine ended before the container was recorded")
+    limits.adjust_oom_score(wanted.get("oomScoreAdj"))
     syscalls.through("setsid", os.setsid)
     join_namespaces(linux)
 
@@ -84,6 +83,9 @@ def run(
         syscalls.setdomainname(spec["domainname"])
     mounts.pivot_root(root)
 
+    # Nothing of this is seen outside. What comes now is: first the engine writes it down.
+    if os.read(go, 1) != b"+":
+        raise EngineError("the engine ended before the container was recorded")
     confine(wanted, streams, devpts is not None, init)
 
 

@@ -32,8 +32,9 @@ def start(
     root_mount: descriptor of the detached root mount (overlay.mount, or open_root for a plain
     directory). streams: the container's standard input, output and error; with a terminal, its
     inner end three times, and devpts the descriptor of the detached devpts that it is on.
-    on_created: called when the process exists and waits; whatever it records is recorded before
-    the first instruction of the image. init: a tiny init as PID 1, the program its child.
+    on_created: called when the process exists; what it records is recorded before the first
+    instruction of the image, for which the process waits. init: a tiny init as PID 1, the program
+    its child.
 
     Raises EngineError: exit_code 127 or 126 when the program cannot be executed, else 125.
     Nothing is left behind then.
@@ -51,7 +52,6 @@ def start(
 
         container = process.spawn(live, namespaces_at_birth(spec), fork=fork)
         try:
-            adjust_oom_score(container.pid, spec["process"].get("oomScoreAdj"))
             on_created(container)
             os.write(go_write, b"+")
             os.close(go_read)
@@ -86,13 +86,3 @@ def namespaces_at_birth(spec: dict[str, Any]) -> int:
     if not how & flags.CLONE_NEWNS:
         raise EngineError("a container without a mount namespace of its own is not supported")
     return how & ~flags.CLONE_NEWCGROUP
-
-
-def adjust_oom_score(pid: int, score: int | None) -> None:
-    """Say how eagerly the kernel kills the process when memory runs out: -1000 to 1000."""
-    if score is not None:
-        try:
-            with open(f"/proc/{pid}/oom_score_adj", "w") as file:
-                file.write(str(score))
-        except OSError as error:
-            raise EngineError(f"cannot set oom_score_adj to {score}: {error.strerror}") from None
