@@ -203,12 +203,13 @@ def chapters() -> str:
     return "\n".join(rows)
 
 
-def prices() -> str:
-    """The price list, from its figures."""
+def prices(table: str) -> str:
+    """A table of the price list, from its figures."""
     sys.path.insert(0, str(Path(__file__).parent))
     import pricelist
 
-    return pricelist.table(json.loads(pricelist.FIGURES.read_text()))
+    found = json.loads(pricelist.FIGURES.read_text())
+    return pricelist.peers_table(found) if table == "peers" else pricelist.table(found)
 
 
 def sources(source_page: str) -> str:
@@ -269,7 +270,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         text = resolve(markdown, lesson=path.startswith("book/"), source_page=source_page)
     except Unresolved as error:
         raise PluginError(f"{path}: {error}") from error
-    tables = {"chapters": chapters, "source": lambda: sources(source_page), "price": prices}
+    tables = {
+        "chapters": chapters,
+        "source": lambda: sources(source_page),
+        "price": lambda: prices("stages"),
+        "peers": lambda: prices("peers"),
+    }
     for name, table in tables.items():
         if f"<!-- {name} -->" in text:
             text = text.replace(f"<!-- {name} -->", table())

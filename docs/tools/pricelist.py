@@ -1,10 +1,10 @@
 """The price list of isolation: what each chapter's stage costs, from a run of the benchmarks.
 
-    ./dev bench chapters --benchmark-min-rounds=200 --benchmark-json=bench.json
-    python3 docs/tools/pricelist.py bench.json
+    BENCH_JSON=peers.json ./dev bench --benchmark-min-rounds=200 --benchmark-json=bench.json
+    python3 docs/tools/pricelist.py bench.json peers.json
 
 writes docs/price.json (the figures) and docs/pictures/price.svg (the chart). The page docs/price.md
-shows both; a test holds the chart to the figures.
+shows both, and the engine beside the others; a test holds the chart to the figures.
 """
 
 from __future__ import annotations
@@ -103,9 +103,22 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join([*rows, "", f"{how}: {found['machine']}, {found['date']}."])
 
 
+def peers_table(found: dict[str, Any]) -> str:
+    """The engine beside the others: medians in milliseconds, and ours as a part of theirs."""
+    rows = ["| | milliseconds | ours / theirs |", "|---|--:|--:|"]
+    for title, medians in found["peers"].items():
+        rows.append(f"| **{title}** | | |")
+        ours = next(iter(medians.values()))
+        for place, (name, seconds) in enumerate(medians.items()):
+            ratio = f"{ours / seconds:.2f}" if place else ""
+            rows.append(f"| {name} | {seconds * 1000:,.1f} | {ratio} |")
+    return "\n".join([*rows, "", f"Medians of one run: {found['machine']}, {found['date']}."])
+
+
 def main() -> None:
     """Write the figures and the chart."""
     found = figures(json.loads(Path(sys.argv[1]).read_text()), titles())
+    found["peers"] = json.loads(Path(sys.argv[2]).read_text())
     FIGURES.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     CHART.write_text(chart(found))
     print(f"wrote {FIGURES.relative_to(ROOT)} and {CHART.relative_to(ROOT)}")

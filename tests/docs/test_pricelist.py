@@ -41,6 +41,14 @@ def test_the_table_says_what_a_chapter_adds() -> None:
     )
 
 
+def test_the_others_are_in_proportion_to_ours() -> None:
+    medians = {"minicontainer run": 0.02, "runc run": 0.04}
+    found = {"peers": {"run": medians}, "machine": "2 cores", "date": "2026-11-23"}
+    table = pricelist.peers_table(found)
+    assert "| minicontainer run | 20.0 |  |" in table
+    assert "| runc run | 40.0 | 0.50 |" in table
+
+
 def test_the_chart_has_a_bar_for_each_and_is_xml() -> None:
     found = pricelist.figures(RUN, {1: "A <process>", 2: "B & C"})
     picture = xml.fromstring(pricelist.chart(found))
