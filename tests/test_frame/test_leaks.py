@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -132,6 +133,16 @@ def test_a_service_of_the_session_may_start_processes() -> None:
         service.stdout.readline()
         assert before.leaks() == []
         service.stdin.write(b"\n")
+
+
+def test_a_thread_may_close_what_it_holds() -> None:
+    """A server's thread ends a moment after the server was closed."""
+    before = leaks.Snapshot()
+    descriptor = os.open("/", os.O_RDONLY)
+    timer = threading.Timer(0.05, os.close, [descriptor])
+    timer.start()
+    assert before.leaks() == []
+    timer.join()
 
 
 def test_a_process_of_somebody_else_is_not_ours() -> None:
