@@ -154,6 +154,10 @@ def own_process() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
+    # What a container sees (/etc/hosts, made directories) must not depend on its caller's umask.
+    os.umask(0o022)
+    # Ignored by our caller, and so by us, it would have the kernel throw our children's codes away.
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     # So that `with` and `finally` undo what was begun, as they do after Ctrl-C.
     for number in (_signal.SIGTERM, _signal.SIGHUP):
         if _signal.getsignal(number) == _signal.SIG_DFL:
