@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import EngineError
-from ..kernel import flags, namespaces, paths, process, syscalls, terminal
+from ..kernel import chroot, flags, namespaces, paths, process, syscalls, terminal
 from . import child
 from . import spec as specification
 
@@ -70,6 +70,7 @@ def join(
     specification.check_process(wanted)
     pidfd = open_container(pid, started)
     own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         own = {kind: namespaces.identity("self", kind) for kind in _JOINED}
         others = [kind for kind in _JOINED if namespaces.identity(pid, kind) != own[kind]]
@@ -79,7 +80,7 @@ def join(
         namespaces.join(pidfd, flags.CLONE_NEWPID)
         try:
             joined = process.spawn(
-                lambda: _enter(pidfd, how, wanted, streams, has_terminal), fork=fork
+                lambda: _enter(pidfd, root, how, wanted, streams, has_terminal), fork=fork
             )
         finally:
             syscalls.setns(own_pids, flags.CLONE_NEWPID)
@@ -92,15 +93,26 @@ def join(
             raise
         return joined
     finally:
+        os.close(root)
         os.close(own_pids)
         os.close(pidfd)
 
 
 def _enter(
-    pidfd: int, how: int, wanted: dict[str, Any], streams: tuple[int, int, int], has_terminal: bool
+    pidfd: int,
+    root: int,
+    how: int,
+    wanted: dict[str, Any],
+    streams: tuple[int, int, int],
+    has_terminal: bool,
 ) -> None:
     # Before we join: whoever is inside may trace or open what it can see and may dump.
     syscalls.prctl(flags.PR_SET_DUMPABLE, 0)
     syscalls.through("setsid", os.setsid)
     namespaces.join(pidfd, how)
+    # setns leads to the root of the mount namespace, which is not the container's where the
+    # engine itself ran in a chroot: there pivot_root leaves the top of the tree as it was.
+    syscalls.through("fchdir", os.fchdir, root)
+    chroot.chroot(".")
+    os.close(root)
     child.confine(wanted, streams, has_terminal, init=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 
 from minicontainer.errors import EngineError
-from minicontainer.kernel import namespaces, process
+from minicontainer.kernel import chroot, flags, mounts, namespaces, process
 from minicontainer.runtime import join, supervise
 from tests.runtime import bundle
+from tests.support.inside import inside
 
 pytestmark = [pytest.mark.root, pytest.mark.tools("runc", "busybox")]
 
@@ -147,3 +149,28 @@ def test_it_cannot_be_watched_before_its_exec(running: Running) -> None:
         watcher.wait()
         watcher.close()
         os.close(read)
+
+
+def test_the_root_is_the_containers_also_when_the_engine_runs_in_a_chroot(
+    tmp_path: Path, rootfs: Path
+) -> None:
+    """setns(2) leads to the root of the mount namespace; that is then the host's."""
+    (rootfs / "mark").touch()
+    bundle.write(tmp_path, rootfs, args=["sleep", "1000"])
+
+    def chrooted() -> list[object]:
+        mounts.make_private()
+        host = mounts.clone("/", ["rbind"])
+        mounts.attach(host, os.open("/mnt", os.O_PATH | os.O_DIRECTORY))
+        chroot.chroot("/mnt")
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        container = bundle.begin(tmp_path, (null, null, null))
+        try:
+            running = Running(container, wanted)
+            return list(running.execute("ls", "/mark"))
+        finally:
+            container.signal(signal.SIGKILL)
+            container.wait()
+
+    wanted = json.loads((tmp_path / "config.json").read_text())["process"]
+    assert inside(chrooted, flags.CLONE_NEWNS) == [0, "/mark\n"]
