@@ -40,7 +40,7 @@ def explain() -> None:
         )
         os.write(screen, line.encode(errors="replace"))
 
-    os.write(screen, b"        at     took  where      told   system call\n")
+    os.write(screen, b"        at     took  where      chap.  system call\n")
     syscalls.trace = tell
 
 

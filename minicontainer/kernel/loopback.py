@@ -10,11 +10,32 @@ from . import syscalls
 
 CHAPTER = 12
 
-_socket = syscalls.Call("socket", syscalls.INT, syscalls.INT, syscalls.INT)
 _AF_INET, _SOCK_DGRAM = 2, 2
+_socket = syscalls.Call(
+    "socket",
+    syscalls.Kind(syscalls.INT.ctype, {_AF_INET: "AF_INET"}.__getitem__),
+    syscalls.Kind(
+        syscalls.INT.ctype, {_SOCK_DGRAM | os.O_CLOEXEC: "SOCK_DGRAM|SOCK_CLOEXEC"}.__getitem__
+    ),
+    syscalls.INT,
+)
 
 # <linux/sockios.h>, <linux/if.h>
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+
+
+class Command(int):
+    """SIOCSIFFLAGS, which the trace shows by its name."""
+
+    def __str__(self) -> str:
+        return "SIOCSIFFLAGS"
+
+
+class Request(bytearray):
+    """A `struct ifreq`, which the trace shows in words."""
+
+    def __str__(self) -> str:
+        return '{"lo", IFF_UP}'
 
 
 def bring_up() -> None:
@@ -25,7 +46,7 @@ def bring_up() -> None:
     try:
         found = fcntl.ioctl(socket, _SIOCGIFFLAGS, request.pack(b"lo", 0))
         name, flags = request.unpack(found)
-        wanted = request.pack(name, flags | _IFF_UP)
-        syscalls.through("ioctl", fcntl.ioctl, socket, _SIOCSIFFLAGS, wanted)
+        wanted = Request(request.pack(name, flags | _IFF_UP))
+        syscalls.through("ioctl", fcntl.ioctl, socket, Command(_SIOCSIFFLAGS), wanted)
     finally:
         os.close(socket)
