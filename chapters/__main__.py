@@ -19,7 +19,11 @@ LATER = ("start", "check", "hint", "solution", "reset", "watch", "doctor")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code."""
-    parser = argparse.ArgumentParser(prog="python3 -m chapters", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python3 -m chapters",
+        description=__doc__,
+        epilog=f"with the exercises, in a later release, come: {', '.join(LATER)}",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     commands.add_parser("list", help="the chapters, and what each adds")
@@ -32,7 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
         "words",
         nargs=argparse.REMAINDER,
         metavar="[ROOTFS] COMMAND…",
-        help="without a directory as ROOTFS, one is made of this machine's programs",
+        help="ROOTFS may be left out: one made of this machine's programs, once, is then taken "
+        "(~/.cache/minicontainer/rootfs)",
     )
 
     command = commands.add_parser("attack", help="make a chapter's attack, before and after it")
@@ -45,9 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("chapter")
 
     commands.add_parser("look", help="what a program sees, from stage to stage")
-    commands.add_parser("why", help="what each line of the engine's start is for")
+    command = commands.add_parser("why", help="what each line of the engine's start is for")
+    command.add_argument("part", nargs="?", default="", help="of a function's name or of a line")
     for name in LATER:
-        commands.add_parser(name, help="(comes with the exercises)", add_help=False)
+        commands.add_parser(name, add_help=False)  # without help: the epilog names them
 
     given, rest = parser.parse_known_args(arguments)
     if given.command in LATER:
@@ -71,6 +77,7 @@ def do_list(given: argparse.Namespace) -> int:
             print(f"{name:16} {chapter['adds']}")
         else:
             print(f"{name:16} ({chapter['adds']})")
+    print("(in brackets: a later release)")
     return 0
 
 
@@ -83,7 +90,14 @@ def do_run(given: argparse.Namespace) -> int:
     command = words[1:] if rootfs else words
     if not command:
         raise EngineError("run: no command was given", hint="try: run 2 sh")
-    line = stage.command((rootfs or starter_rootfs()).resolve(), *command)
+    rootfs = rootfs or starter_rootfs()
+    if command is words and len(words) > 1 and stage.number and not holds(rootfs, words[0]):
+        raise EngineError(
+            f"run: no directory {words[0]!r}, and no such program in {rootfs}",
+            hint=f"make it with: bin/minicontainer image starter --rootfs {words[0]}",
+            exit_code=127,
+        )
+    line = stage.command(rootfs.resolve(), *command)
     os.chdir(CLONE)
     os.execvp(line[0], line)
 
@@ -126,7 +140,9 @@ def do_why(given: argparse.Namespace) -> int:
         rootfs, place = Path(directory) / "rootfs", Path(directory) / "place"
         attacks.write_rootfs(rootfs)
         place.mkdir()
-        found = why.ask(rootfs, place)
+        found = why.ask(rootfs, place, given.part)
+    if len(found) == 1:
+        raise EngineError(f"no line of the start has {given.part!r} in it", hint="try: why mount")
     before = ""
     for name, noticed in found.items():
         function, _, line = name.partition(": ")
@@ -169,6 +185,12 @@ def starter_rootfs() -> Path:
     return directory
 
 
+def holds(rootfs: Path, program: str) -> bool:
+    """Is there a program of this name in a root file system, where a stage would look for it?"""
+    places = [""] if "/" in program else ["bin", "sbin", "usr/bin", "usr/sbin", "usr/local/bin"]
+    return any(os.path.lexists(rootfs / place / program.lstrip("/")) for place in places)
+
+
 def find_chapter(name: str) -> stages.Chapter:
     """The chapter of this number or name, if it is written."""
     try:
@@ -185,7 +207,12 @@ def find_stage(name: str) -> stages.Stage:
     try:
         return stages.find(name)
     except KeyError:
+        pass
+    try:
+        stages.find_chapter(name)
+    except KeyError:
         raise EngineError(f"no stage {name!r}", hint="see: python3 -m chapters list") from None
+    raise EngineError(f"chapter {name} is not written yet")
 
 
 def require_root() -> None:

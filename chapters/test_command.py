@@ -28,7 +28,8 @@ def command(*words: str | Path, cache: Path = Path("/nowhere")) -> subprocess.Co
 
 def test_list_names_every_chapter() -> None:
     lines = command("list").stdout.splitlines()
-    assert len(lines) == len(stages.chapters())
+    assert len(lines) == len(stages.chapters()) + 1
+    assert lines[-1] == "(in brackets: a later release)"
     assert lines[2].startswith("03 mounts ")
 
 
@@ -50,6 +51,34 @@ def test_run_takes_a_root_file_system_and_gives_the_exit_code(rootfs: Path) -> N
     assert command("run", "engine", rootfs, "hostname").stdout == "container\n"
     # Options are the program's.
     assert command("run", "4", rootfs, "--", "nothing").returncode == 127
+
+
+@pytest.mark.root
+def test_a_mistyped_root_directory_is_not_taken_for_the_program(tmp_path: Path) -> None:
+    done = command("run", "2", "norootfs", "true", cache=tmp_path)
+    assert done.returncode == 127
+    assert "no directory 'norootfs'" in done.stderr
+    assert "image starter --rootfs norootfs" in done.stderr
+    # A single word can only be the program: the stage itself says that it is not there.
+    alone = command("run", "2", "nothing", cache=tmp_path)
+    assert alone.returncode == 127
+    assert "directory" not in alone.stderr
+
+
+@pytest.mark.root
+@pytest.mark.needs("new-mount-api", "overlay")
+def test_why_takes_a_part_and_tells_no_accidents_of_python() -> None:
+    done = command("why", "mount_one")
+    assert [line for line in done.stdout.splitlines() if line and line[0] != " "] == [
+        "run",
+        "mount_one",
+    ]
+    assert "a later line needs what it makes" in done.stdout
+    assert "not defined" not in done.stdout
+    assert "local variable" not in done.stdout
+    none = command("why", "no such line")
+    assert none.returncode == 125
+    assert "no line of the start" in none.stderr
 
 
 @pytest.mark.root
@@ -84,6 +113,8 @@ def test_diff_shows_what_is_new() -> None:
     [
         (["run", "99", "true"], "no stage '99'"),
         (["run", "2"], "no command"),
+        (["run", "9", "true"], "chapter 9 is not written yet"),
+        (["attack", "8"], "chapter 8 is not written yet"),
         (["diff", "x"], "no chapter 'x'"),
         (["diff", "18"], "not written yet"),
     ],

@@ -72,6 +72,7 @@ UNSEEN = {
     "change: syscalls.prctl(flags.PR_SET_KEEPCAPS, 0)": "exec clears it too",
 }
 SECONDS = 10
+NEEDED = "a later line needs what it makes"
 FILES = {"network": "net", "mount": "mnt"}
 
 ROOTFS, DIRECTORY = Path(), Path()
@@ -401,16 +402,25 @@ def probe() -> str:
             for name, held in group():
                 if not held:
                     return name
+        except NameError:  # UnboundLocalError too
+            return NEEDED
+        except BrokenPipeError:
+            return "the program ends at once"
         except Exception as error:
-            return f"it does not start: {str(error).splitlines()[0]}"
+            said = str(error).splitlines()[0]
+            if " is not defined" in said or "cannot access local variable" in said:
+                return NEEDED  # the child's NameError, as the engine hears it
+            return f"it does not start: {said}"
     return ""
 
 
 # ------------------------------------------------------------------------------------ the mutants
 
 
-def mutants() -> Iterator[tuple[str, ModuleType, ast.FunctionDef]]:
+def mutants(part: str = "") -> Iterator[tuple[str, ModuleType, ast.FunctionDef]]:
     """Every function of the sequence with each of its statements taken out, one at a time.
+
+    part: only those with this in "function: line".
 
     An assignment to a name is not taken out: what uses the name would fail, and show nothing.
     """
@@ -423,7 +433,8 @@ def mutants() -> Iterator[tuple[str, ModuleType, ast.FunctionDef]]:
                 changed = copy.deepcopy(tree)
                 replace(changed, statements(changed)[number])
                 first = ast.unparse(statement).splitlines()[0]
-                yield f"{name}: {first}", module, changed
+                if part in f"{name}: {first}":
+                    yield f"{name}: {first}", module, changed
 
 
 def statements(tree: ast.AST) -> list[ast.stmt]:
@@ -486,16 +497,17 @@ def try_out(module: ModuleType | None, function: ast.FunctionDef | None) -> str:
     return told
 
 
-def ask(rootfs: Path, directory: Path) -> dict[str, str]:
+def ask(rootfs: Path, directory: Path, part: str = "") -> dict[str, str]:
     """{"function: line": what noticed that it was gone, "" when nothing did}; under the empty name
     the start as it stands.
 
-    rootfs: a root file system, which is changed; directory: an empty one.
+    rootfs: a root file system, which is changed; directory: an empty one; part: only the
+    lines with this in them, or in their function's name.
     """
     namespaces_of_its_own = ["--pid", "--mount", "--uts", "--ipc", "--mount-proc"]
     subprocess.run(
         ["unshare", "--fork", "--kill-child", "--propagation", "private", *namespaces_of_its_own,
-         sys.executable, "-I", "-S", __file__, rootfs, directory],
+         sys.executable, "-I", "-S", __file__, rootfs, directory, part],
         check=True, timeout=300,
     )  # fmt: skip
     found: dict[str, str] = json.loads((directory / "found.json").read_text())
@@ -511,7 +523,7 @@ def main() -> None:
     (ROOTFS / "etc" / "passwd").write_text("app:x:1000:1001::/home/app:/bin/sh\n")
     (DIRECTORY / "data").mkdir()
     found = {"": try_out(None, None)}
-    for name, module, function in mutants():
+    for name, module, function in mutants(sys.argv[3]):
         found[name] = try_out(module, function)
     (DIRECTORY / "found.json").write_text(json.dumps(found))
 
