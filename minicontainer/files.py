@@ -100,6 +100,12 @@ def _is_same_file(descriptor: int, path: str) -> bool:
     return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
 
 
+# A tree deeper than this is taken apart from the top: each level costs a descriptor and a frame,
+# and a container can nest directories without end.
+_DEEPEST = 64
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
 def remove_tree(path: str, *, parent: int | None = None) -> None:
     """Remove a directory and all below it; nothing happens when it is not there.
 
@@ -107,18 +113,33 @@ def remove_tree(path: str, *, parent: int | None = None) -> None:
     directory for a link while we walk cannot lead us out (the race of CVE-2024-45310's kind).
     """
     try:
-        descriptor = os.open(
-            path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent
-        )
+        top = os.open(path, _DIRECTORY, dir_fd=parent)
     except FileNotFoundError:
         return
     try:
-        with os.scandir(descriptor) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    remove_tree(entry.name, parent=descriptor)
-                else:
-                    os.unlink(entry.name, dir_fd=descriptor)
+        while _empty(top, top, 0):
+            pass  # what was lifted is found at the top now
     finally:
-        os.close(descriptor)
+        os.close(top)
     os.rmdir(path, dir_fd=parent)
+
+
+def _empty(directory: int, top: int, depth: int) -> bool:
+    """Remove what is in a directory; what lies too deep is lifted to the top: then True."""
+    lifted = False
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=directory)
+            elif depth == _DEEPEST:
+                name = f".lifted-{os.urandom(8).hex()}"
+                os.rename(entry.name, name, src_dir_fd=directory, dst_dir_fd=top)
+                lifted = True
+            else:
+                below = os.open(entry.name, _DIRECTORY, dir_fd=directory)
+                try:
+                    lifted |= _empty(below, top, depth + 1)
+                finally:
+                    os.close(below)
+                os.rmdir(entry.name, dir_fd=directory)
+    return lifted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -107,3 +108,24 @@ def test_a_tree_is_removed_and_links_are_not_followed(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError):
         files.remove_tree(str(tmp_path / "link"))
     assert (outside / "kept").is_dir()
+
+
+def test_a_tree_of_any_depth_is_removed_with_few_descriptors(tmp_path: Path) -> None:
+    """A container can nest directories without end; each level must not cost a descriptor."""
+    top = tmp_path / "deep"
+    top.mkdir()
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    os.close(here)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(200, hard), hard))
+    try:
+        files.remove_tree(str(top))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert os.listdir(tmp_path) == []

@@ -117,9 +117,23 @@ def mounts(home: Home, record: Record) -> list[dict[str, Any]]:
     how = ["rbind", "rprivate", *(["ro"] if record.read_only else [])]
     for name in ("resolv.conf", "hostname", "hosts"):
         defaults.append(mount(f"/etc/{name}", "bind", home.container(record.id, name), how))
-    own = sorted(record.mounts, key=lambda entry: entry["destination"].count("/"))
+    own = [without_devices(entry) for entry in record.mounts]
+    own.sort(key=lambda entry: entry["destination"].count("/"))
     taken = {entry["destination"] for entry in own}
     return [entry for entry in defaults if entry["destination"] not in taken] + own
+
+
+def without_devices(entry: dict[str, Any]) -> dict[str, Any]:
+    """A mount of the user's whose device files are dead, those of mounts below it too.
+
+    Docker binds the host's /dev without a thought: its device cgroup keeps the disks shut, even
+    where the volume is read-only (which a device file does not care about). Until chapter 08
+    brings ours, `-v /:/host:ro` would be the host's disk to write. A device that is itself the
+    source was named on purpose.
+    """
+    if entry["type"] != "bind" or not os.path.isdir(entry["source"]):
+        return entry
+    return {**entry, "options": [*entry["options"], "nodev", "rnodev"]}
 
 
 def mount(destination: str, kind: str, source: str, options: list[str]) -> dict[str, Any]:

@@ -148,14 +148,24 @@ def open_terminal(
     streams = Streams()
     streams.inner = (inner, inner, inner)
     streams.devpts = devpts
+    # While any inner end is open, ours reads no EIO: a program may close all of its own, and open
+    # /dev/console again later.
+    streams.held.append(os.dup(inner))
     streams.pumps = [Pump(outer, 1 if attach else None, log.stream("stdout") if log else None)]
     os.fchown(inner, uid, -1)
     if attach and interactive:
         streams.pumps.append(Pump(0, os.dup(outer), inward=True))
     screen = next((number for number in (1, 0) if os.isatty(number)), None)
     if attach and screen is not None:
-        streams.on_resize = lambda: terminal.copy_size(screen, outer)
-        streams.on_resize()
+
+        def resize() -> None:
+            try:
+                terminal.copy_size(screen, outer)
+            except OSError:
+                return  # one of the two is gone: no reason to end the container
+
+        streams.on_resize = resize
+        resize()
     return streams
 
 

@@ -9,11 +9,14 @@ comes back is a descriptor: nothing is looked up twice (openat2(2)).
 from __future__ import annotations
 
 import os
-from errno import EEXIST, ENOENT, ENOTDIR
+from errno import EINVAL, ELOOP, ENOENT, ENOTDIR
 
 from . import flags, syscalls
 
 CHAPTER = 3
+
+# How many links to nowhere are followed in a row: as many as the kernel follows in a path.
+_LINKS = 40
 
 
 def open_in_root(root: int, path: str, how: int = os.O_PATH, mode: int = 0) -> int:
@@ -45,24 +48,33 @@ def make_directories(root: int, path: str, mode: int = 0o755) -> int:
 
 def make_file(root: int, path: str, mode: int = 0o644) -> int:
     """Make an empty file (and its parents) inside the root unless something is there already;
-    an O_PATH descriptor of it: the target of a bind mount of a file."""
-    try:
-        return open_in_root(root, path)
-    except OSError as error:
-        if error.errno not in (ENOENT, ENOTDIR):
-            raise
-    parent, _, name = path.rstrip("/").rpartition("/")
-    directory = make_directories(root, parent or "/")
-    try:
+    an O_PATH descriptor of it: the target of a bind mount of a file.
+
+    A link to nowhere is followed, inside the root, and its target made: in the images of systemd's
+    distributions /etc/resolv.conf is one.
+    """
+    for _ in range(_LINKS):
+        try:
+            return open_in_root(root, path)
+        except OSError as error:
+            if error.errno not in (ENOENT, ENOTDIR):
+                raise
+        parent, _, name = path.rstrip("/").rpartition("/")
+        directory = make_directories(root, parent or "/")
         try:
             how = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_WRONLY
-            os.close(os.open(name, how, mode, dir_fd=directory))
+            try:
+                os.close(os.open(name, how, mode, dir_fd=directory))
+                return syscalls.openat2(directory, name, os.O_PATH, 0, flags.RESOLVE_NO_SYMLINKS)
+            except FileExistsError:
+                target = os.readlink(name, dir_fd=directory)
+                path = target if target.startswith("/") else f"{parent}/{target}"
         except OSError as error:
-            if error.errno != EEXIST:
+            if error.errno != EINVAL:  # no link: somebody made it this moment, so look again
                 raise
-        return open_in_root(directory, name)
-    finally:
-        os.close(directory)
+        finally:
+            os.close(directory)
+    raise OSError(ELOOP, os.strerror(ELOOP), path)
 
 
 def is_directory(descriptor: int) -> bool:

@@ -12,7 +12,7 @@ import ctypes
 import os
 import sys
 import time
-from errno import ENOSYS
+from errno import EIO, ENOSYS
 
 from .. import jsonio
 from ..errors import EngineError
@@ -26,6 +26,10 @@ CHAPTER = 1
 
 # In a child of `spawn`: the pipe on which it tells its one error. A process has but one.
 _report_to = -1
+_handed_over = False
+
+# The longest report that is believed: a message, a hint, a trace.
+_LONGEST = 65536
 
 _EVERY_SIGNAL = _signal.valid_signals()
 _CATCHABLE = _EVERY_SIGNAL - {_signal.SIGKILL, _signal.SIGSTOP}
@@ -62,13 +66,18 @@ class Process:
         The child's end of the pipe is closed by execve(2) itself, so end of file means success.
         program: its name, for the message when only an errno comes (see `stubs`).
         """
-        chunks = []
-        while chunk := os.read(self._report, 65536):
-            chunks.append(chunk)
-        report = b"".join(chunks)
-        if not report:
+        report = b""
+        while len(report) < _LONGEST and (chunk := os.read(self._report, 65536)):
+            report += chunk
+        if report in (b"", _HANDED_OVER):
             return
+        if self.ended is None:
+            self.signal(_signal.SIGKILL)  # it says that it is ending; it may lie
         self.wait()
+        if report[:1] == _HANDED_OVER:
+            report = report[1:]
+            if len(report) != 4:
+                raise EngineError("the container has interfered with the start of the program")
         if len(report) == 4:
             raise exec_error(program, int.from_bytes(report, "little"))
         told = jsonio.loads(report)
@@ -260,6 +269,9 @@ def _live(child: Callable[[], None], report: int, mask: set[int]) -> None:
 
 def _tell(report: int, error: BaseException) -> None:
     """Send the child's one error up the pipe, as JSON, with its trace already in words."""
+    if _handed_over:
+        os.write(report, (getattr(error, "errno", None) or EIO).to_bytes(4, "little"))
+        return
     steps = []
     frame = error.__traceback__
     while frame is not None:
@@ -273,6 +285,20 @@ def _tell(report: int, error: BaseException) -> None:
         "trace": "\n".join(["in the container's first process:", *steps]),
     }
     os.write(report, jsonio.dumps(told).encode())
+
+
+_HANDED_OVER = b"+"
+
+
+def hand_over() -> None:
+    """In a child of `spawn`, before it executes a stub: from here on only an errno is believed.
+
+    A stub has no more power than the program, and may be traced by whoever has as much inside:
+    they could write a message to the user's terminal here, an exit code, or bytes without end.
+    """
+    global _handed_over
+    os.write(_report_to, _HANDED_OVER)
+    _handed_over = True
 
 
 def report_descriptor() -> int:

@@ -15,7 +15,19 @@ import ctypes
 import os
 import struct
 import time
-from errno import EBUSY, EINVAL, ELOOP, ENODEV, ENOENT, ENOSPC, ENOSYS, EPERM, ESRCH, ETXTBSY
+from errno import (
+    EAGAIN,
+    EBUSY,
+    EINVAL,
+    ELOOP,
+    ENODEV,
+    ENOENT,
+    ENOSPC,
+    ENOSYS,
+    EPERM,
+    ESRCH,
+    ETXTBSY,
+)
 
 from . import flags
 
@@ -345,7 +357,16 @@ def openat2(descriptor: int, path: str, how: int, mode: int, resolve: int) -> in
         mode,
         resolve,
     )
-    return _openat2(descriptor, path, packed, len(packed))
+    attempts = 128  # as runc and umoci
+    while True:
+        try:
+            return _openat2(descriptor, path, packed, len(packed))
+        except SyscallError as error:
+            # Somebody on this machine renamed or mounted something while the walk went through
+            # a `..`: the kernel cannot tell that it stayed inside, and wants to be asked again.
+            attempts -= 1
+            if error.errno != EAGAIN or not attempts:
+                raise
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF, how: int = 0) -> None:

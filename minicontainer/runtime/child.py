@@ -5,6 +5,7 @@ the lesson, and the security.
 from __future__ import annotations
 
 import os
+import stat
 
 from ..errors import EngineError
 from ..kernel import (
@@ -72,7 +73,7 @@ def run(
         procfs.write_sysctl(root, name, value)
     devices.make_readonly(root, linux.get("readonlyPaths") or [])
     devices.mask(root, linux.get("maskedPaths") or [])
-    os.close(paths.make_directories(root, wanted["cwd"]))
+    make_working_directory(root, wanted["cwd"])
     if spec["root"].get("readonly"):
         mounts.make_readonly(root)
 
@@ -95,7 +96,7 @@ def confine(
     """Become the program of a `process` object, with its user, powers and limits and no more:
     the end of every start, of `run` and of `exec` alike."""
     for number, stream in enumerate(streams):
-        os.dup2(stream, number, inheritable=True)
+        os.dup2(replace_null(stream), number, inheritable=True)
     if has_terminal:
         terminal.take(0)
     namespaces.leave_session_keyring()
@@ -126,7 +127,37 @@ def confine(
     # overwrite it through /proc (CVE-2019-5736).
     syscalls.close_range(3, how=flags.CLOSE_RANGE_CLOEXEC)
     os.set_inheritable(report, True)
+    process.hand_over()
     syscalls.through("execve", os.execve, last_step, [program, *wanted["args"]], environment)
+
+
+def replace_null(stream: int) -> int:
+    """The stream; the container's own /dev/null where it is the host's.
+
+    Who holds a descriptor of a file may change its owner and mode: `chmod 0 /dev/stdin` by root
+    inside would shut /dev/null for the whole host (runc: reOpenDevNull).
+    """
+    if not _is_null(stream):
+        return stream
+    how = os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
+    own = os.open("/dev/null", how)
+    if not _is_null(own):
+        raise EngineError("/dev/null of the container is not the null device (1:3)")
+    return own
+
+
+def _is_null(descriptor: int) -> bool:
+    found = os.fstat(descriptor)
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3)
+
+
+def make_working_directory(root: int, path: str) -> None:
+    """Make the working directory inside the root when it is missing, as runc and docker do."""
+    try:
+        os.close(paths.make_directories(root, path))
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise EngineError(f"cannot make the working directory {path!r}: {reason}") from error
 
 
 def enter_directory(path: str) -> None:

@@ -49,8 +49,8 @@ def bind(target: str, source: str, *options: str) -> dict[str, Any]:
     ("text", "expected"),
     [
         ("/a:/b", bind("/b", "/a", "rbind", "rprivate")),
-        ("/a:/b:ro", bind("/b", "/a", "rbind", "ro", "rprivate")),
-        ("/a:/b:ro,z,rslave", bind("/b", "/a", "rbind", "ro", "rslave")),
+        ("/a:/b:ro", bind("/b", "/a", "rbind", "ro", "rro", "rprivate")),
+        ("/a:/b:ro,z,rslave", bind("/b", "/a", "rbind", "ro", "rro", "rslave")),
         ("/a:/b/./c/", bind("/b/c", "/a", "rbind", "rprivate")),
     ],
 )
@@ -86,7 +86,7 @@ def test_bad_volumes(text: str, words: str) -> None:
 
 def test_mount(tmp_path: Path) -> None:
     text = f"type=bind,src={tmp_path},dst=/b,ro,bind-propagation=rshared"
-    assert arguments.mount(text) == bind("/b", str(tmp_path), "rbind", "ro", "rshared")
+    assert arguments.mount(text) == bind("/b", str(tmp_path), "rbind", "ro", "rro", "rshared")
     assert arguments.mount(f"type=bind,source={tmp_path},target=/b,readonly=false")["options"] == [
         "rbind", "rprivate",
     ]  # fmt: skip

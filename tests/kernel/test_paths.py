@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from minicontainer.kernel import paths
+from minicontainer.kernel import paths, syscalls
 
 
 @pytest.fixture
@@ -87,3 +88,34 @@ def test_directory_or_not(tree: tuple[Path, int]) -> None:
     file = paths.open_in_root(descriptor, "/etc/passwd")
     assert not paths.is_directory(file)
     os.close(file)
+
+
+def test_a_file_is_made_where_a_link_to_nowhere_points(tree: tuple[Path, int]) -> None:
+    """/etc/resolv.conf of systemd's distributions, before anything runs."""
+    root, descriptor = tree
+    (root / "etc" / "resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    os.close(paths.make_file(descriptor, "/etc/resolv.conf"))
+    assert (root / "run/systemd/resolve/stub-resolv.conf").is_file()
+    (root / "etc" / "out").symlink_to("/../../../outside")
+    os.close(paths.make_file(descriptor, "/etc/out"))
+    assert (root / "outside").is_file()
+    (root / "etc" / "ring").symlink_to("/etc/ring")
+    with pytest.raises(OSError, match=r"(?i)too many levels"):
+        paths.make_file(descriptor, "/etc/ring")
+
+
+def test_a_walk_is_tried_again_while_others_rename(
+    tree: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, descriptor = tree
+    answers = [errno.EAGAIN, errno.EAGAIN]
+    plain = syscalls._openat2
+
+    def busy(*arguments: object) -> int:
+        if answers:
+            raise syscalls.SyscallError(answers.pop(), "openat2()", None)
+        return plain(*arguments)
+
+    monkeypatch.setattr(syscalls, "_openat2", busy)
+    os.close(paths.open_in_root(descriptor, "/etc/passwd"))
+    assert answers == []

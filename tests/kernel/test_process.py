@@ -196,3 +196,39 @@ def test_namespaces_need_root_and_the_error_says_so() -> None:
     told = inside(child)
     assert told.startswith("unshare(CLONE_NEWNS): Operation not permitted")
     assert "root" in told
+
+
+@pytest.mark.parametrize(
+    "forged", [b'{"message":"owned","hint":null,"exit_code":0,"trace":""}', b"x" * 100_000]
+)
+def test_after_the_hand_over_only_an_errno_is_believed(forged: bytes) -> None:
+    """A program inside that traces the last step could write to the user's terminal here."""
+
+    def child() -> None:
+        process.hand_over()
+        report = process.report_descriptor()
+        os.write(report, forged)
+        os.close(report)
+        os.read(blocked, 1)  # and not end, so that whoever waits for the end would hang
+
+    blocked, keep = os.pipe()
+    started = process.spawn(child)
+    try:
+        with pytest.raises(EngineError, match="interfered"):
+            started.wait_exec()
+    finally:
+        started.close()
+        os.close(blocked)
+        os.close(keep)
+
+
+def test_after_the_hand_over_an_errno_is_told() -> None:
+    def child() -> None:
+        process.hand_over()
+        raise FileNotFoundError(2, "gone")
+
+    started = process.spawn(child)
+    with pytest.raises(EngineError, match='exec "tool": no such file') as caught:
+        started.wait_exec("tool")
+    assert caught.value.exit_code == 127
+    started.close()

@@ -125,6 +125,18 @@ def test_a_working_directory_outside_is_refused(tmp_path: Path, rootfs: Path) ->
         os.close(leaked)
 
 
+@pytest.mark.parametrize(
+    ("path", "words"), [("/bin/sh", "not a directory"), ("/gone/below", "file exists")]
+)
+def test_a_working_directory_that_cannot_be_made(
+    tmp_path: Path, rootfs: Path, path: str, words: str
+) -> None:
+    (rootfs / "gone").symlink_to("/nowhere")
+    bundle.write(tmp_path, rootfs, cwd=path, args=["pwd"])
+    with pytest.raises(EngineError, match=f"working directory {path!r}: {words}"):
+        bundle.run(tmp_path)
+
+
 def test_the_host_interpreter_is_never_executed_inside(tmp_path: Path, rootfs: Path) -> None:
     """CVE-2019-5736: `#!/proc/self/exe` executes whatever makes the last exec."""
     (rootfs / "exploit").write_text("#!/proc/self/exe\n")
