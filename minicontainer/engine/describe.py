@@ -34,7 +34,7 @@ def inspect(home: Home, record: Record) -> dict[str, Any]:
             "ExitCode": 0 if state.live else record.exit_code,
             "Error": "" if state.live else record.error,
             "StartedAt": (state.live.started if state.live else record.started) or NEVER,
-            "FinishedAt": record.finished or NEVER,
+            "FinishedAt": ("" if state.live else record.finished) or NEVER,
         },
         "Image": record.image_id,
         "ResolvConfPath": f"{directory}/resolv.conf",

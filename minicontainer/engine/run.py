@@ -86,7 +86,7 @@ def live(
     on_running: called when the program runs. Raises EngineError when it never did; the
     container is torn down in every case.
     """
-    code, failure = None, ""
+    code, failure, ran = None, "", False
     log = None
     try:
         # prepare; with --rm nobody can ask for the log any more
@@ -105,6 +105,7 @@ def live(
                     devpts=streams.devpts,
                     init=record.init,
                 )
+                ran = True
                 root.close()
                 streams.close_inner()
                 if on_running is not None:
@@ -123,7 +124,7 @@ def live(
     finally:
         if log is not None:
             log.close()
-        teardown(home, record.id, lock, code=code, error=failure)
+        teardown(home, record.id, lock, code=code, error=failure, ran=ran)
 
 
 def in_words(act: str, error: OSError) -> EngineError:

@@ -26,12 +26,14 @@ def teardown(
     *,
     code: int | None = None,
     error: str = "",
+    ran: bool = True,
 ) -> None:
     """End a container's life: kill what still runs, write down how it ended, let go of the lock.
 
     Idempotent, and right after a crash at any line of it or of a start: every step looks at
     what is there. lock: of the container's life, held by the caller.
-    code: the exit code; None when nobody saw the end. error: why it never started.
+    code: the exit code; None when nobody saw the end. error: what went wrong.
+    ran: whether its program may have begun; False when the start failed before that.
     """
     live = records.load_live(home, id)
     if live is not None:
@@ -46,7 +48,7 @@ def teardown(
         else:
             record.exit_code = KILLED if code is None else code
             record.error = error or ("the engine was killed" if code is None else "")
-            ran = live is not None and not error
+            ran = ran and live is not None
             record.status = "exited" if ran else "created"
             record.started = live.started if live is not None and ran else ""
             record.finished = records.now() if ran else ""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
+import fcntl
 import os
 import select
-from errno import EAGAIN, EBADF, EINVAL, EIO, EPIPE
+from errno import EAGAIN, EIO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from ..kernel.process import Process
 
 CHUNK = 65536
+# Docker's client gives up at the third.
+PATIENCE = 3
 # Everything that a user may send to the engine and mean for the container. Not SIGCHLD, SIGPIPE
 # and SIGWINCH, which are ours, nor what the kernel raises for a fault of our own.
 _OURS = {
@@ -44,7 +47,7 @@ class Pump:
     The source is closed at its end, and the target too when it is `inward`.
     """
 
-    __slots__ = ("source", "target", "log", "inward", "pending")
+    __slots__ = ("source", "target", "log", "inward", "pending", "moved")
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class Pump:
         self.log = log
         self.inward = inward
         self.pending = b""
+        self.moved = 0
 
     def move(self) -> bool:
         """Move what is there; False when the stream is at its end."""
@@ -72,6 +76,7 @@ class Pump:
             raise
         if not data:
             return False
+        self.moved += len(data)
         if self.log is not None:
             self.log(data)
         if self.target is None:
@@ -88,10 +93,9 @@ class Pump:
         except OSError as error:
             if error.errno == EAGAIN:
                 return True
-            if error.errno in (EPIPE, EBADF, EIO, EINVAL):
-                self.pending = b""
-                return False
-            raise
+            # A closed pipe, a full disk, a dead terminal: the user's matter, not the container's.
+            self.pending = b""
+            return False
         return True
 
 
@@ -104,13 +108,28 @@ def supervise(
 ) -> int:
     """Stay beside a process until it ends; its exit code (0 to 255, 128 + n after signal n).
 
-    forward: pass signals on to it. on_resize: called when the user's window changes its size.
+    forward: pass signals on to it; the third SIGINT or SIGTERM kills it, for it may ignore them,
+    and a person who asks three times means it.
+    on_resize: called when the user's window changes its size.
     Output that the process wrote before its end is copied whole.
     """
     handlers = {}
+    asked = 0
+
+    def pass_on(number: int, frame: object) -> None:
+        nonlocal asked
+        asked += number in (_signal.SIGINT, _signal.SIGTERM)
+        if asked == PATIENCE:
+            number = _signal.SIGKILL
+            try:
+                os.write(2, b"minicontainer: got 3 SIGTERM/SIGINTs, killing the process\n")
+            except OSError:
+                pass  # nobody is there to read it
+        process.signal(number)
+
     if forward:
         for number in _signal.valid_signals() - _OURS:
-            handlers[number] = _signal.signal(number, lambda number, _: process.signal(number))
+            handlers[number] = _signal.signal(number, pass_on)
     if on_resize is not None:
         resize = on_resize
         handlers[_signal.SIGWINCH] = _signal.signal(_signal.SIGWINCH, lambda *_: resize())
@@ -161,11 +180,23 @@ def _loop(process: Process, pumps: list[Pump]) -> None:
 
 
 def _drain(pump: Pump) -> None:
-    """Copy what the ended process has left in the pipe."""
-    while True:
+    """Copy what the ended process has left in the pipe, and no more than it can hold: another
+    process that has it open may go on writing for ever."""
+    try:
+        most = pump.moved + fcntl.fcntl(pump.source, fcntl.F_GETPIPE_SZ)
+    except OSError:
+        most = pump.moved + CHUNK  # a terminal: it holds less
+    while pump.pending or pump.moved < most:
         poll = select.poll()
-        poll.register(pump.source, select.POLLIN)
-        if not poll.poll(0) or not pump.move():
+        if pump.pending and pump.target is not None:
+            # The user's descriptor does not block: wait, or the rest would be lost.
+            poll.register(pump.target, select.POLLOUT)
+            poll.poll()
+            going = pump.flush()
+        else:
+            poll.register(pump.source, select.POLLIN)
+            going = bool(poll.poll(0)) and pump.move()
+        if not going:
             return
 
 

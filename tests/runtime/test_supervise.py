@@ -115,3 +115,31 @@ def test_a_program_that_reads_nothing_does_not_stop_the_loop() -> None:
     for descriptor in (*feed, zero):
         os.close(descriptor)
     assert code == 6
+
+
+def test_a_full_disk_behind_the_users_stream_is_no_error_of_ours() -> None:
+    out = os.pipe2(os.O_CLOEXEC)
+    full = os.open("/dev/full", os.O_WRONLY | os.O_CLOEXEC)
+    child = begin("echo lost; exit 5", null(), out[1], null())
+    code = supervise.supervise(child, [supervise.Pump(out[0], full)])
+    child.close()
+    os.close(full)
+    assert code == 5
+
+
+def test_who_asks_three_times_means_it(capfd: pytest.CaptureFixture[str]) -> None:
+    out = os.pipe2(os.O_CLOEXEC)
+    child = begin(
+        "trap 'echo no' INT TERM; echo ready; while :; do sleep 0.05; done", null(), out[1], null()
+    )
+    signals = iter((signal.SIGINT, signal.SIGTERM, signal.SIGINT))
+    heard = []
+
+    def on_output(data: bytes) -> None:
+        heard.append(data)
+        os.kill(os.getpid(), next(signals))
+
+    code = supervise.supervise(child, [supervise.Pump(out[0], None, on_output)])
+    child.close()
+    assert (code, heard) == (128 + signal.SIGKILL, [b"ready\n", b"no\n", b"no\n"])
+    assert capfd.readouterr().err == "minicontainer: got 3 SIGTERM/SIGINTs, killing the process\n"
