@@ -97,7 +97,7 @@ def volume(text: str) -> dict[str, Any]:
         source = os.path.abspath(source)
     if not source.startswith("/"):
         raise EngineError(
-            f"the named volume {source!r} cannot be had yet",
+            "named volumes are not implemented yet",
             hint="a directory of the host is named by its absolute path: -v /DIR:" + rest,
         )
     options = ["rbind"]

@@ -41,7 +41,10 @@ def prune(home: Home, values: Values) -> int:
 def confirm(what: str) -> bool:
     """Ask a person; no answer is no."""
     print(f"{what}; go on? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):
+        print(file=sys.stderr)  # the end of the input: what follows begins its own line
+    return answer.strip().lower() in ("y", "yes")
 
 
 RM = Command(

@@ -49,6 +49,7 @@ ALIASES = {
     "container remove": "rm",
     "system info": "info",
 }
+GROUPS = {"image": "Work with images", "container": "Work with containers"}
 # Docker's commands that a later chapter brings: better a clear word than "unknown command".
 LATER = frozenset(
     "attach build commit container cp create diff events export image import login logout network "
@@ -105,6 +106,9 @@ def run(words: Sequence[str]) -> int:
             # `help run` is `run --help`, as in docker.
             options.words = [*options.words[1:], "--help"]
         debug = options.flag("debug")
+        if options.words[0] in GROUPS and options.words[1:] in (["--help"], ["-h"]):
+            print(_group(options.words[0]))
+            return _flush(0)
         command, rest = find(options.words)
         values = parse(command, rest)
         if values is None:
@@ -128,7 +132,7 @@ def run(words: Sequence[str]) -> int:
     except Exception as error:
         told = EngineError(
             f"internal error: {type(error).__name__}: {error}",
-            hint="this is a bug; `minicontainer --debug …` shows where",
+            hint="this is a bug; 'minicontainer --debug …' shows where",
         )
         _complain(told, debug, error)
         return 125
@@ -137,7 +141,15 @@ def run(words: Sequence[str]) -> int:
 def _flush(code: int) -> int:
     """Here and not at the interpreter's end, where a closed pipe is an ugly message."""
     if sys.stdout is not None:
-        sys.stdout.flush()
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # What is left in the buffer would be tried again, and fail again, at every flush.
+            os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
+            reason = (error.strerror or str(error)).lower()
+            raise EngineError(f"cannot write the standard output: {reason}") from error
     return code
 
 
@@ -184,7 +196,7 @@ def find(words: Sequence[str]) -> tuple[Command, list[str]]:
             known = sorted(n.split()[1] for n in (*COMMANDS, *ALIASES) if n.startswith(name + " "))
             raise EngineError(f"which {name} command?", hint=" | ".join(known), exit_code=1)
     elif name in LATER:
-        raise EngineError(f"{name} of docker's is not implemented yet", exit_code=1)
+        raise EngineError(f"docker's {name} is not implemented yet", exit_code=1)
     raise EngineError(f"unknown command: {name}", hint="see 'minicontainer --help'", exit_code=1)
 
 
@@ -201,9 +213,24 @@ def _overview() -> str:
     return f"{help_text(GLOBAL)}\n\nCommands:\n{commands}"
 
 
+def _group(name: str) -> str:
+    """The page of `image --help`: its commands, under their names there."""
+    words = {word for word in (*COMMANDS, *ALIASES) if word.startswith(f"{name} ")}
+    lines = [f"  {word.split()[1]:<18}{load(ALIASES.get(word, word)).summary}"
+             for word in sorted(words)]  # fmt: skip
+    head = f"Usage:  minicontainer {name} COMMAND\n\n{GROUPS[name]}\n\nCommands:\n"
+    return head + "\n".join(lines)
+
+
 def _complain(error: EngineError, debug: bool, cause: BaseException) -> None:
     try:
-        _flush(0)
+        try:
+            _flush(0)
+        except EngineError as full:
+            if isinstance(cause, OSError) and cause.filename is None:
+                error = full  # the same, from a print whose buffer was full
+            elif error.message != full.message:
+                print(full.render(), file=sys.stderr)
         if debug:
             import traceback
 

@@ -132,13 +132,12 @@ class Command:
     def usage(self) -> str:
         """The line that says how to call it."""
         options = "[OPTIONS] " if self.options else ""
-        return f"minicontainer {self.name} {options}{self.arguments}".rstrip()
+        return " ".join(f"minicontainer {self.name} {options}{self.arguments}".split())
 
     def complain(self, message: str, exit_code: int = 125) -> UsageError:
         """An error about this command line, with the way to the help."""
-        return UsageError(
-            message, hint=f"see 'minicontainer {self.name} --help'", exit_code=exit_code
-        )
+        name = f"minicontainer {self.name}".rstrip()
+        return UsageError(message, hint=f"see '{name} --help'", exit_code=exit_code)
 
 
 HELP = Option("--help -h", "show this help")
@@ -222,7 +221,7 @@ def _shorts(
 
 def _unknown(command: Command, name: str, message: str) -> UsageError:
     if name in command.later:
-        return command.complain(f"{name} of docker's is not implemented yet")
+        return UsageError(f"docker's {name} is not implemented yet")
     return command.complain(message)
 
 

@@ -84,8 +84,11 @@ def duration(seconds: float) -> str:
 
 
 def ago(moment: str) -> str:
-    """An age as docker shows it: `2 minutes ago`; "N/A" when nobody knows."""
+    """An age as docker shows it: `2 minutes ago`; "N/A" when nobody knows, as for the
+    time 0 of a reproducible build."""
     try:
+        if parse_time(moment) <= 0:
+            return "N/A"
         return f"{duration(seconds_since(moment))} ago"
     except ValueError:
         return "N/A"

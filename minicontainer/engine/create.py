@@ -168,9 +168,9 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
     Touches nothing; EngineError for what cannot be.
     """
     if settings.network not in NETWORKS:
-        raise EngineError(
-            f"network {settings.network!r} is not implemented yet", hint="use none or host"
-        )
+        known = settings.network in ("bridge", "default") or settings.network[:10] == "container:"
+        message = "network {!r} is not implemented yet" if known else "no such network: {}"
+        raise EngineError(message.format(settings.network), hint="use none or host")
     workdir = settings.workdir or config.get("WorkingDir") or "/"
     if not workdir.startswith("/"):
         raise EngineError(

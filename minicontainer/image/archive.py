@@ -26,6 +26,7 @@ from .manifest import (
 )
 from .platform import Platform, choose, is_attestation
 from .reference import Reference
+from .tarfields import TarError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 # Real archives have some hundred entries; this bounds the files that a hostile one can make.
 MAX_FILES = 20_000
+HINT = "'load' takes what 'docker save', 'podman save' or 'skopeo copy … docker-archive:' write"
 _CONTAINERD_NAME = "io.containerd.image.name"
 
 
@@ -49,7 +51,7 @@ def load(store: Store, stream: BinaryIO, on_progress: Progress | None = None) ->
     """
     names: list[str] = []
     try:
-        with store.adding(), _Receiver(store) as files:
+        with store.adding(), _Receiver(store, _named(stream)) as files:
             files.receive(stream.fileno())
             for manifest, wanted in _images(store, files):
                 image = store.image_of(manifest)
@@ -60,6 +62,11 @@ def load(store: Store, stream: BinaryIO, on_progress: Progress | None = None) ->
         store.collect()
         raise
     return names
+
+
+def _named(stream: BinaryIO) -> str:
+    name = getattr(stream, "name", None)
+    return name if isinstance(name, str) and name != "<stdin>" else "standard input"
 
 
 def _name(store: Store, image: Image, wanted: list[Reference]) -> list[str]:
@@ -78,10 +85,7 @@ def _images(store: Store, files: _Receiver) -> Iterator[tuple[Descriptor, list[R
     elif files.has("manifest.json"):
         yield from _docker_images(store, files, files.json("manifest.json"))
     else:
-        raise EngineError(
-            "this is no archive of images: it has neither manifest.json nor an OCI index.json",
-            hint="`load` takes what `save` writes; for a root file system there is `import`",
-        )
+        raise files.foreign()
 
 
 # OCI
@@ -181,8 +185,9 @@ class _File:
 class _Receiver:
     """Receives the files of an archive below the store's tmp; those not kept vanish at the end."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, source: str) -> None:
         self.store = store
+        self._source = source
         self._files: dict[str, _File] = {}
         self._links: dict[str, str] = {}
         self._temporary: set[str] = set()
@@ -197,7 +202,7 @@ class _Receiver:
     def receive(self, descriptor: int) -> None:
         """Read the whole archive; EngineError for a name or link that leads out of it."""
         reader = tar.Reader(self._chunks(descriptor))
-        while entry := reader.next():
+        while entry := self._next(reader):
             name = _inside(os.fsdecode(entry.name), "")
             if len(self._files) + len(self._links) >= MAX_FILES:
                 raise EngineError(f"the archive has more than {MAX_FILES} files")
@@ -212,11 +217,25 @@ class _Receiver:
                 raise EngineError(f"the archive has a device or pipe, {name!r}")
         reader.drain()
 
+    def _next(self, reader: tar.Reader) -> tar.Entry | None:
+        try:
+            return reader.next()
+        except TarError as error:
+            if reader.has_begun:
+                raise  # an archive, but a damaged one
+            raise self.foreign() from error
+
+    def foreign(self) -> EngineError:
+        """What to say of something else: a text, a root file system."""
+        return EngineError(f"{self._source} is no archive of images", hint=HINT)
+
     def _chunks(self, descriptor: int) -> Iterator[bytes]:
         head = b""
         while len(head) < 6 and (more := os.read(descriptor, 6 - len(head))):
             head += more
         kind = compression.sniff(head)
+        if not head:
+            raise EngineError(f"{self._source} is empty", hint=HINT)
         if kind == "none":
             yield head
             yield from compression.decoder(kind)(descriptor)

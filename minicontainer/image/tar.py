@@ -92,6 +92,11 @@ class Reader:
         self._owners: dict[bytes, tuple[int, int, int]] = {}
         self._global: dict[bytes, bytes] = {}
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there was a header: what has none is no tar."""
+        return self._count > 0
+
     def next(self) -> Entry | None:
         """The next entry, or None at the end of the archive."""
         if self._left or self._padding:

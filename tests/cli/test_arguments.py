@@ -67,7 +67,7 @@ def test_a_relative_source_is_from_here(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name:/b", "the named volume 'name' cannot be had yet"),
+        ("name:/b", "named volumes are not implemented yet"),
         ("/b", "the anonymous volume /b cannot be had yet"),
         ("", "invalid volume"),
         (":/b", "invalid volume"),

@@ -84,6 +84,18 @@ def test_load(engine: Engine, starter: str, tmp_path: Path) -> None:
     assert done_badly.stderr.startswith("minicontainer: /no/such: No such file")
 
 
+def test_load_of_something_else(engine: Engine, tmp_path: Path) -> None:
+    done = engine.run("load", "-i", "/etc/passwd", check=False)
+    first, hint = done.stderr.splitlines()
+    assert first == "minicontainer: /etc/passwd is no archive of images"
+    assert hint.startswith("hint: 'load' takes what 'docker save'")
+    for content, said in (("", "is empty"), ("x" * 5000, "is no archive of images")):
+        words = engine.command("load")
+        done = subprocess.run(words, input=content, capture_output=True, text=True, check=False)
+        assert done.stderr.splitlines()[0] == f"minicontainer: standard input {said}"
+        assert done.returncode == 1
+
+
 def test_images(engine: Engine, starter: str) -> None:
     engine.run("tag", starter, "other/name:1")
     engine.run("tag", starter, "starter:2")

@@ -47,7 +47,7 @@ def test_no_command_shows_the_overview(tmp_path: Path) -> None:
     ("words", "code", "message"),
     [
         (["nope"], 1, "unknown command: nope"),
-        (["attach", "x"], 1, "attach of docker's is not implemented yet"),
+        (["attach", "x"], 1, "docker's attach is not implemented yet"),
         (["image"], 1, "which image command?"),
         (["image", "nope"], 1, "unknown command: image nope"),
         (["--nope", "run"], 125, "unknown flag: --nope"),
@@ -127,6 +127,31 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
     finally:
         os.close(write)
     assert (done.stderr, done.returncode) == ("", 141)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["help", "run"], ["version"]])
+def test_a_full_disk_behind_the_output_is_said(tmp_path: Path, words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            Engine(tmp_path).command(*words), stdout=full, stderr=subprocess.PIPE, text=True,
+            check=False,
+        )  # fmt: skip
+    said = "minicontainer: cannot write the standard output: no space left on device\n"
+    assert done.stderr == said
+    assert done.returncode != 0
+
+
+@pytest.mark.parametrize("name", ["image", "container"])
+def test_help_of_a_group_names_its_commands(tmp_path: Path, name: str) -> None:
+    for words in ([name, "--help"], [name, "-h"], ["help", name]):
+        done = call(tmp_path, *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"Usage:  minicontainer {name} COMMAND" in done.stdout
+        assert all(f"\n  {word} " in done.stdout for word in ("inspect", "prune", "ls"))
+
+
+def test_the_overview_has_single_blanks(tmp_path: Path) -> None:
+    assert "Usage:  minicontainer [OPTIONS] COMMAND" in call(tmp_path, "--help").stdout
 
 
 def test_a_closed_standard_output_is_no_harm(tmp_path: Path) -> None:

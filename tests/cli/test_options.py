@@ -112,15 +112,16 @@ def test_help_after_the_image_is_the_containers() -> None:
         ("-ite", "flag needs an argument: 'e' in -ite"),
         ("--tty=maybe x", 'invalid argument "maybe" for "-t, --tty" flag: it is not true or false'),
         ("-T soon x", 'invalid argument "soon" for "-T, --time" flag: it is not a whole number'),
-        ("--publish 80 x", "--publish of docker's is not implemented yet"),
-        ("-p80:80 x", "-p of docker's is not implemented yet"),
+        ("--publish 80 x", "docker's --publish is not implemented yet"),
+        ("-p80:80 x", "docker's -p is not implemented yet"),
     ],
 )
 def test_errors_in_dockers_words(line: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         read(line)
     assert caught.value.message == words
-    assert caught.value.hint == "see 'minicontainer toy --help'"
+    later = words.startswith("docker's")  # there the help has no answer
+    assert caught.value.hint == (None if later else "see 'minicontainer toy --help'")
     assert caught.value.exit_code == 125
 
 

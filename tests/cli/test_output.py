@@ -105,3 +105,7 @@ def test_rows_in_every_format(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         output.show(head, rows, template)
         assert capsys.readouterr().out == text
+
+
+def test_the_age_of_time_0_is_not_known() -> None:
+    assert output.ago("1970-01-01T00:00:00Z") == output.ago("0001-01-01T00:00:00Z") == "N/A"

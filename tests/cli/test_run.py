@@ -316,3 +316,30 @@ def test_a_full_disk(engine: Engine, starter: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert "No space left on device" in done.stderr
+
+
+def test_a_full_disk_behind_the_output_is_not_the_end(
+    engine: Engine, starter: str, tmp_path: Path
+) -> None:
+    with open("/dev/full", "w") as full:
+        words = engine.command("run", "--name", "ff", starter, "sh", "-c", "echo hi; exit 3")
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+    assert engine.output("inspect", "-f", "{{.State.Status}}", "ff") == "exited"
+    assert engine.output("logs", "ff") == "hi"
+
+
+def test_what_runs_has_not_finished(engine: Engine, starter: str) -> None:
+    engine.run("run", "-d", "--name", "web", starter, "sleep", "1000")
+    finished = engine.output("inspect", "-f", "{{.State.FinishedAt}}", "web")
+    assert finished == "0001-01-01T00:00:00Z"
+    engine.run("run", "--name", "never", starter, "no-such", check=False)
+    assert engine.output("inspect", "-f", "{{.State.Status}}", "never") == "created"
+
+
+def test_networks_that_there_are_not(engine: Engine, starter: str) -> None:
+    for name, said in (
+        ("foo", "no such network: foo"), ("bridge", "network 'bridge' is not implemented yet"),
+    ):  # fmt: skip
+        done = engine.run("run", "--network", name, starter, "true", check=False)
+        assert (done.returncode, done.stderr.splitlines()[0]) == (125, f"minicontainer: {said}")
