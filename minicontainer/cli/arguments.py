@@ -106,7 +106,8 @@ def volume(text: str) -> dict[str, Any]:
         if word in _PROPAGATION:
             propagation = word
         elif word in ("ro", "rw"):
-            options += [word]
+            # Read-only with all that is mounted below, as docker since version 25.
+            options += ["ro", "rro"] if word == "ro" else [word]
         elif word not in ("z", "Z", "nocopy", "consistent", "cached", "delegated"):
             raise EngineError(f"invalid volume specification {text!r}: unknown option {word!r}")
     return _entry(target, "bind", source, [*options, propagation])
@@ -128,7 +129,7 @@ def mount(text: str) -> dict[str, Any]:
     target = fields.get("target")
     if not target:
         raise _invalid_mount(text, "target is required")
-    readonly = ["ro"] if fields.get("readonly", "false") in ("1", "true") else []
+    readonly = ["ro", "rro"] if fields.get("readonly", "false") in ("1", "true") else []
     if fields["type"] == "bind":
         source = fields.get("source") or ""
         source = os.path.abspath(source) if source.startswith(".") else source
@@ -143,7 +144,8 @@ def mount(text: str) -> dict[str, Any]:
     if fields["type"] == "tmpfs":
         words = [f"{name}={fields[f'tmpfs-{name}']}" for name in ("size", "mode")
                  if f"tmpfs-{name}" in fields]  # fmt: skip
-        return _entry(target, "tmpfs", "tmpfs", ["noexec", "nosuid", "nodev", *readonly, *words])
+        safe = ["noexec", "nosuid", "nodev", *readonly[:1]]
+        return _entry(target, "tmpfs", "tmpfs", [*safe, *words])
     raise _invalid_mount(text, f"the type {fields['type']!r} cannot be had yet: use bind or tmpfs")
 
 

@@ -237,8 +237,13 @@ def choose_capabilities(add: Sequence[str], drop: Sequence[str]) -> list[str]:
     """The capabilities after --cap-add and --cap-drop (docker run reference, "Runtime privilege
     and Linux capabilities"); ALL means all that the engine itself can give."""
     wanted_add, wanted_drop = _names(add), _names(drop)
+    if "CAP_MKNOD" in wanted_add:
+        raise EngineError(
+            "CAP_MKNOD cannot be had yet (chapter 08): without the device cgroup it gives the "
+            "host's disks"
+        )
     if "ALL" in wanted_add:
-        kept = capabilities.words(capabilities.read()["CapBnd"])
+        kept = capabilities.words(capabilities.read()["CapBnd"] & ~capabilities.mask(["MKNOD"]))
     elif "ALL" in wanted_drop:
         kept = []
     else:

@@ -84,6 +84,9 @@ def stop(home: Home, record: Record, seconds: float | None = None) -> None:
     Nothing happens when it does not run.
     """
     live = state(home, record).live
+    while live is None and lifetime.is_alive(home, record.id):
+        time.sleep(0.005)  # being started or torn down at this moment: milliseconds
+        live = state(home, record).live
     end = lifetime.End(home, record.id)
     descriptor = None if live is None else open_process(live)
     try:

@@ -38,6 +38,13 @@ def execute(
     EngineError: the container does not run (1), the command cannot be executed (126, 127).
     """
     live = ending.require_running(home, record)
+    if "CAP_SYS_PTRACE" in record.capabilities:
+        # Between its birth in the container's PID namespace and its setns the joining process is
+        # root of the host, and being undumpable does not hide it from this capability.
+        raise EngineError(
+            "exec into a container with CAP_SYS_PTRACE cannot be had yet: its processes could "
+            "trace ours while it joins"
+        )
     process = compose(home, record, live, command, env=env, workdir=workdir, user=user, tty=tty)
     uid = process["user"]["uid"]
     with _open_streams(live.pid, uid, tty, interactive, detach) as streams:

@@ -125,8 +125,16 @@ def reconcile(home: Home) -> None:
 def sweep(home: Home) -> None:
     """Remove what was being made, or ran with --rm, when the machine went down: its run
     directory, by which `reconcile` finds it, is gone."""
+    home.make()
     for id in names.ids(home):
-        record = records.load(home, id)
-        if record is None or record.remove:
-            home.make()
-            remove(home, id, record.name if record else names.of(home, id))
+        try:
+            # Whoever makes a container holds its lock: others may start some while we look.
+            lock = lifetime.claim(home, id, block=False)
+        except BlockingIOError:
+            continue
+        try:
+            record = records.load(home, id)
+            if record is None or record.remove:
+                remove(home, id, record.name if record else names.of(home, id))
+        finally:
+            lifetime.drop(home, id, lock)
