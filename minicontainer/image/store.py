@@ -33,7 +33,6 @@ from .reference import Reference, ReferenceError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from io import BufferedReader
     from typing import Any
 
     from .index import Entry
@@ -317,10 +316,6 @@ class Store:
     def blob_path(self, digest: str) -> str:
         """Where the blob is, or would be."""
         return self.blobs.path(digest)
-
-    def open_blob(self, digest: str) -> BufferedReader:
-        """The blob as a file to read; EngineError when it is missing."""
-        return self.blobs.open(digest)
 
     def read_blob(self, digest: str, limit: int = LIMIT) -> bytes:
         """The bytes of a small blob, verified; EngineError when it is larger than limit bytes."""

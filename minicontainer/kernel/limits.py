@@ -14,24 +14,10 @@ if TYPE_CHECKING:
 CHAPTER = 8
 
 # <asm-generic/resource.h>, in the order of their numbers.
-NAMES = [
-    "CPU",
-    "FSIZE",
-    "DATA",
-    "STACK",
-    "CORE",
-    "RSS",
-    "NPROC",
-    "NOFILE",
-    "MEMLOCK",
-    "AS",
-    "LOCKS",
-    "SIGPENDING",
-    "MSGQUEUE",
-    "NICE",
-    "RTPRIO",
-    "RTTIME",
-]
+NAMES = (
+    "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE "
+    "RTPRIO RTTIME"
+).split()
 
 _setrlimit = syscalls.Call("setrlimit", syscalls.INT, syscalls.STRUCT)
 

@@ -12,22 +12,10 @@ setgroups, mknod…) are Python's, passed through the same door.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 import time
-from errno import (
-    EAGAIN,
-    EBUSY,
-    EINVAL,
-    ELOOP,
-    ENODEV,
-    ENOENT,
-    ENOSPC,
-    ENOSYS,
-    EPERM,
-    ESRCH,
-    ETXTBSY,
-)
 
 from . import flags
 
@@ -40,25 +28,37 @@ CHAPTER = 1
 
 # Some errors of the kernel name another cause than the real one.
 HINTS = {
-    ("mount", ENODEV): "the kernel has no file system of this type (see /proc/filesystems)",
-    ("fsopen", ENODEV): "the kernel has no file system of this type (see /proc/filesystems)",
-    ("mount", ENOSPC): "the mount namespace is full: see /proc/sys/fs/mount-max",
-    ("move_mount", ENOSPC): "the mount namespace is full: see /proc/sys/fs/mount-max",
-    ("move_mount", EINVAL): "the source is not a detached mount or the target's parent is shared",
-    ("fsconfig", ELOOP): "overlay layers overlap, or a layer is itself an overlay too deep",
-    ("fsconfig", ESRCH): "a layer or working directory is on a file system that overlay refuses",
-    ("pivot_root", EINVAL): "the new root is not a mount point, or it or its parent is shared, "
-    "or the old root is the initramfs",
-    ("pivot_root", EBUSY): "the new root is the current root",
-    ("clone3", EPERM): "namespaces need root (CAP_SYS_ADMIN)",
-    ("clone3", ENOSPC): "too many namespaces: see /proc/sys/user/max_*_namespaces",
-    ("unshare", EPERM): "namespaces need root (CAP_SYS_ADMIN)",
-    ("unshare", ENOSPC): "too many namespaces: see /proc/sys/user/max_*_namespaces",
-    ("setns", EINVAL): "the process to join is gone, or has no such namespace",
-    ("execve", ENOENT): "the program, or the interpreter that its first line or its ELF header "
-    "names, does not exist in this root",
-    ("execve", ETXTBSY): "somebody has the program open for writing",
-    ("openat2", ENOSYS): "Linux 5.6 or newer is needed",
+    ("mount", errno.ENODEV): "the kernel has no file system of this type (see /proc/filesystems)",
+    ("fsopen", errno.ENODEV): "the kernel has no file system of this type (see /proc/filesystems)",
+    ("mount", errno.ENOSPC): "the mount namespace is full: see /proc/sys/fs/mount-max",
+    ("move_mount", errno.ENOSPC): "the mount namespace is full: see /proc/sys/fs/mount-max",
+    (
+        "move_mount",
+        errno.EINVAL,
+    ): "the source is not detached, or the target's parent is shared",
+    ("fsconfig", errno.ELOOP): "overlay layers overlap, or a layer is itself an overlay too deep",
+    (
+        "fsconfig",
+        errno.ESRCH,
+    ): "a layer or directory is on a file system that overlay refuses",
+    (
+        "pivot_root",
+        errno.EINVAL,
+    ): "the new root is no mount point, or it or its parent is "
+    "shared, or the old root is the initramfs",
+    ("pivot_root", errno.EBUSY): "the new root is the current root",
+    ("clone3", errno.EPERM): "namespaces need root (CAP_SYS_ADMIN)",
+    ("clone3", errno.ENOSPC): "too many namespaces: see /proc/sys/user/max_*_namespaces",
+    ("unshare", errno.EPERM): "namespaces need root (CAP_SYS_ADMIN)",
+    ("unshare", errno.ENOSPC): "too many namespaces: see /proc/sys/user/max_*_namespaces",
+    ("setns", errno.EINVAL): "the process to join is gone, or has no such namespace",
+    (
+        "execve",
+        errno.ENOENT,
+    ): "the program, or the interpreter that its first line or its "
+    "ELF header names, does not exist in this root",
+    ("execve", errno.ETXTBSY): "somebody has the program open for writing",
+    ("openat2", errno.ENOSYS): "Linux 5.6 or newer is needed",
 }
 
 
@@ -193,7 +193,7 @@ def through(name: str, function: Callable[..., Any], *arguments: Any, **keywords
     try:
         result = function(*arguments, **keywords)
     except OSError as error:
-        number = error.errno or EINVAL
+        number = error.errno or errno.EINVAL
         call = render(name, arguments, keywords)
         if trace is not None:
             trace(call, os.strerror(number), started)
@@ -365,7 +365,7 @@ def openat2(descriptor: int, path: str, how: int, mode: int, resolve: int) -> in
             # Somebody on this machine renamed or mounted something while the walk went through
             # a `..`: the kernel cannot tell that it stayed inside, and wants to be asked again.
             attempts -= 1
-            if error.errno != EAGAIN or not attempts:
+            if error.errno != errno.EAGAIN or not attempts:
                 raise
 
 

@@ -194,7 +194,6 @@ def mount_one(mount: dict[str, Any], bundle: str, root: int, devpts: int | None)
     words: list[str] = mount.get("options") or []
     kind = mount.get("type") or "none"
     path = mounts.check_absolute(mount["destination"])
-    what = f"mount {mount.get('source') or kind} at {path}"
     try:
         if "bind" in words or "rbind" in words or kind == "bind":
             source = os.path.join(bundle, mount["source"])
@@ -225,7 +224,8 @@ def mount_one(mount: dict[str, Any], bundle: str, root: int, devpts: int | None)
             os.close(made)
     except OSError as error:
         reason = str(error) if isinstance(error, syscalls.SyscallError) else error.strerror
-        raise EngineError(f"cannot {what}: {reason}", hint=getattr(error, "hint", None)) from error
+        what = f"cannot mount {mount.get('source') or kind} at {path}: {reason}"
+        raise EngineError(what, hint=getattr(error, "hint", None)) from error
 
 
 def make_devices(spec: dict[str, Any], root: int) -> None:

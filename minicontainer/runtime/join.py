@@ -73,8 +73,7 @@ def join(
     root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         own = {kind: namespaces.identity("self", kind) for kind in _JOINED}
-        others = [kind for kind in _JOINED if namespaces.identity(pid, kind) != own[kind]]
-        how = namespaces.bits(others)
+        how = namespaces.bits([k for k in _JOINED if namespaces.identity(pid, k) != own[k]])
         # The PID namespace is for children born after: one clone3 then makes the process a
         # child of ours *and* a member there, and we go back.
         namespaces.join(pidfd, flags.CLONE_NEWPID)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import EngineError
-from ..kernel import flags, namespaces, process
+from ..kernel import flags, mounts, namespaces, process
 from . import child
 from . import spec as specification
 
@@ -71,8 +71,6 @@ def start(
 
 def open_root(bundle: str, spec: dict[str, Any]) -> int:
     """The plain root directory of a bundle as a detached mount; its descriptor."""
-    from ..kernel import mounts
-
     try:
         return mounts.clone(os.path.join(bundle, spec["root"]["path"]), ["rbind"])
     except OSError as error:

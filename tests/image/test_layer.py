@@ -823,7 +823,7 @@ def test_a_killed_worker_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
     try:
         with pytest.raises(EngineError, match="killed by signal 9"):
             worker.run(read, "none", str(tmp_path / "layer"))
-        assert os.listdir(tmp_path / "layer") == ["first"]
+        assert set(os.listdir(tmp_path / "layer")) <= {"first", "second"}
     finally:
         os.close(read)
         os.close(write)
