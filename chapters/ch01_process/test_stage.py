@@ -74,7 +74,7 @@ def test_signals_have_their_default_actions(stage: Container) -> None:
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])
 def test_a_signal_to_us_is_passed_on(stage: Container, name: str) -> None:
-    trap = f"trap 'exit 42' {name}; echo ready; while read -r line; do :; done"
+    trap = f"trap 'exit 42' {name}; echo ready; while :; do sleep 0.1; done"
     program = subprocess.Popen(
         stage.command("sh", "-c", trap),
         cwd=CLONE,

@@ -32,6 +32,7 @@ _handed_over = False
 _LONGEST = 65536
 
 _EVERY_SIGNAL = _signal.valid_signals()
+_FORWARDED = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP)
 _CATCHABLE = _EVERY_SIGNAL - {_signal.SIGKILL, _signal.SIGSTOP}
 
 # PyDLL keeps Python's global lock across the call. With CDLL the child would be born without the
@@ -146,7 +147,7 @@ def spawn(
                 raise
             pid, pidfd = _fork_and_unshare(namespaces, cgroup, report_write)
         if pid == 0:
-            _live(child, report_write, mask)
+            _live(child, report_write)
     except BaseException:
         os.close(report_read)
         raise
@@ -250,7 +251,7 @@ def _unshare_or_end(namespaces: int, report: int) -> None:
         os._exit(125)
 
 
-def _live(child: Callable[[], None], report: int, mask: set[int]) -> None:
+def _live(child: Callable[[], None], report: int) -> None:
     """The child's whole life; never returns, whatever happens."""
     global _report_to
     _report_to = report
@@ -258,7 +259,7 @@ def _live(child: Callable[[], None], report: int, mask: set[int]) -> None:
     # An import after the change of root would run the *image's* Python files as root of the host.
     sys.meta_path.clear()
     try:
-        reset_signals(mask)
+        reset_signals()
         child()
         code = 0
     except BaseException as error:
@@ -306,12 +307,12 @@ def report_descriptor() -> int:
     return _report_to
 
 
-def reset_signals(mask: set[int] | None = None) -> None:
-    """Give every signal its default action and restore the mask: ignored signals would survive
+def reset_signals() -> None:
+    """Give every signal its default action and block none: ignored signals would survive
     the exec, and Python ignores SIGPIPE (signal(7), "Execution of ... execve")."""
     for number in _CATCHABLE:
         _signal.signal(number, _signal.SIG_DFL)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, mask or set())
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
 def find_program(name: str, path: str) -> str:
@@ -373,8 +374,11 @@ def run(child: Callable[[], None], namespaces: int = 0) -> int:
     Returns the exit code; an error before exec is printed, as the engine would, and gives its
     code.
     """
+    # Held back until there is somebody to pass them on to.
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _FORWARDED)
     process = spawn(child, namespaces)
     forward_signals(process)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
     try:
         process.wait_exec()
         return process.wait()
@@ -387,5 +391,5 @@ def run(child: Callable[[], None], namespaces: int = 0) -> int:
 
 def forward_signals(process: Process) -> None:
     """Pass on what a terminal or an init system sends us: the program is what is meant."""
-    for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP):
+    for number in _FORWARDED:
         _signal.signal(number, lambda number, _: process.signal(number))

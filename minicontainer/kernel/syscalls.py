@@ -114,9 +114,7 @@ def _quoted(value: bytes | str | None) -> str:
     return "NULL" if value is None else '"' + os.fsdecode(value).replace('"', '\\"') + '"'
 
 
-INT = Kind(ctypes.c_int)
-LONG = Kind(ctypes.c_ulong)
-SIZE = Kind(ctypes.c_size_t)
+INT, LONG, SIZE = Kind(ctypes.c_int), Kind(ctypes.c_ulong), Kind(ctypes.c_size_t)
 TEXT = Kind(ctypes.c_char_p, _quoted)
 FD = Kind(ctypes.c_int, lambda value: "AT_FDCWD" if value == flags.AT_FDCWD else str(value))
 STRUCT = Kind(ctypes.c_char_p, lambda value: value.text())
