@@ -15,7 +15,7 @@ from types import TracebackType
 
 import pytest
 
-from chapters import stages
+from chapters import patience, stages
 from chapters.ground import HOST_NAME
 from chapters.stages import CLONE, Chapter, Stage
 
@@ -105,7 +105,7 @@ class Running:
         assert self.program.stdin
         self.program.stdin.close()
         self.program.stdin = None
-        return self.program.wait(30)
+        return self.program.wait(patience.seconds(30))
 
     def status(self, field: str) -> str:
         """One field of /proc/PID/status."""
@@ -131,7 +131,9 @@ class Running:
         trace: TracebackType | None,
     ) -> None:
         try:
-            self.program.communicate(timeout=10)  # closes the input, which ends the program
+            self.program.communicate(
+                timeout=patience.seconds(10)
+            )  # closes the input, which ends the program
         except subprocess.TimeoutExpired:
             stages.kill_tree(self.host)
             self.program.communicate()
@@ -156,7 +158,7 @@ class Container:
             input=input,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=patience.seconds(30),
             check=False,
         )
 

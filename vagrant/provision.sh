@@ -8,7 +8,8 @@
 # CLONE is where the project lies; without it, the clone that holds this script.
 # --machine is for a machine to which the project comes later: packages and kernel modules alone.
 # --site serves the book on port 8000, now and at each boot; a machine of nobody but you wants that.
-# --list prints the packages that the book needs, and changes nothing.
+# --list prints the packages that the book needs, and --cloud-init this script as a cloud-init file
+# (vagrant/cloud-init.yaml); they change nothing.
 set -eu
 
 # Packages by the program or the file that shows they are there.
@@ -107,12 +108,29 @@ END
     systemctl --no-block restart minicontainer-docs
 }
 
+# For clouds, Lima and Multipass: a new machine runs this file at its first boot.
+print_cloud_init() {
+    cat <<END
+#cloud-config
+# Made by: vagrant/provision.sh --cloud-init >vagrant/cloud-init.yaml
+# The project comes by a mount or by git, and then: sudo vagrant/provision.sh
+write_files:
+  - path: /usr/local/sbin/minicontainer-provision
+    permissions: "0755"
+    content: |
+$(sed 's/^\(.\)/      \1/' "$0")
+runcmd:
+  - [/usr/local/sbin/minicontainer-provision, --machine]
+END
+}
+
 part=
 case ${1:-} in
     --list)
         # shellcheck disable=SC2086  # a list of words
         printf '%s\n' $needed python3-venv | sed 's/.*=//'
         exit 0 ;;
+    --cloud-init) print_cloud_init; exit 0 ;;
     --machine) part=machine ;;
     --site) part=site; shift ;;
     -*) fail "there is no option $1" ;;

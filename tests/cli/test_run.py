@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from chapters import patience
 from tests.support.engine import Engine
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.vm]
 
 
 def sh(engine: Engine, image: str, script: str, *options: str, **keywords: str) -> str:
@@ -234,7 +235,7 @@ def test_signals_are_passed_on(engine: Engine, starter: str, number: signal.Sign
     assert running.stdout is not None
     assert running.stdout.readline() == "ready\n"
     running.send_signal(number)
-    output, _ = running.communicate(timeout=20)
+    output, _ = running.communicate(timeout=patience.seconds(20))
     assert (output, running.returncode) == ("got\n", 9)
 
 
@@ -246,7 +247,7 @@ def test_signals_are_kept_without_sig_proxy(engine: Engine, starter: str) -> Non
     assert running.stdout is not None
     assert running.stdout.readline() == "ready\n"
     running.send_signal(signal.SIGTERM)
-    output, _ = running.communicate(timeout=20)
+    output, _ = running.communicate(timeout=patience.seconds(20))
     assert (output, running.returncode) == ("", 143)
     assert os.listdir(engine.run_root) == os.listdir(engine.root / "containers") == []
 
@@ -272,7 +273,7 @@ def test_explain(engine: Engine, starter: str) -> None:
 def test_many_at_once(engine: Engine, starter: str) -> None:
     running = [engine.start("run", "--rm", starter, "echo", str(n)) for n in range(20)]
     for number, one in enumerate(running):
-        output, error = one.communicate(timeout=60)
+        output, error = one.communicate(timeout=patience.seconds(60))
         assert (output, error, one.returncode) == (f"{number}\n", "", 0)
     assert os.listdir(engine.run_root) == os.listdir(engine.root / "containers") == []
 
