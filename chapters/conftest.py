@@ -44,12 +44,17 @@ def chapter_of(path: Path) -> Chapter | None:
     return None
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         chapter = chapter_of(item.path)
         if chapter:
             item.add_marker(pytest.mark.root)
             item.add_marker(pytest.mark.needs(*chapter["requires"]))
+            # In the VM, each chapter's own stage and the last: what lies between is the same code.
+            stage = getattr(item, "callspec", None) and item.callspec.params.get("stage")
+            if stage and stage.number not in (chapter["number"], stages.ENGINE):
+                item.add_marker(pytest.mark.host)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
