@@ -108,29 +108,22 @@ def mask(root: int, masked: Sequence[str]) -> None:
     Paths that do not exist here are passed over: kernels differ.
     """
     null = open_null(root)
-    empty = -1
     try:
         for path in masked:
             target = _existing(root, path)
             if target is None:
                 continue
-            if not paths.is_directory(target):
-                cover = mounts.clone("", [], null)
-            elif empty < 0:
-                # The first one is covered by the tmpfs itself, the others by copies of it: until
-                # Linux 6.15 only a mount that is attached somewhere can be copied.
+            if paths.is_directory(target):
+                # One each: until Linux 6.15 only a mount that is attached somewhere can be copied.
                 cover = mounts.create("tmpfs", ["ro", "size=0"])
-                empty = os.dup(cover)
             else:
-                cover = mounts.clone("", [], empty)
+                cover = mounts.clone("", [], null)
             try:
                 mounts.attach(cover, target)
             finally:
                 os.close(cover)
     finally:
         os.close(null)
-        if empty >= 0:
-            os.close(empty)
 
 
 def make_readonly(root: int, readonly: Sequence[str]) -> None:
