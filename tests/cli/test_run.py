@@ -143,7 +143,8 @@ def test_mounts(engine: Engine, starter: str, tmp_path: Path) -> None:
     assert (tmp_path / "made" / "deep").is_dir()
     options = ["--tmpfs", "/a:size=64k,exec", "--mount", "type=tmpfs,target=/b,tmpfs-mode=700"]
     mounts = sh(engine, starter, "grep -E ' /[ab] ' /proc/mounts", *options)
-    assert sorted(mounts.splitlines()) == [
+    # Where the kernel numbers a tmpfs's files by 64 bits it says so.
+    assert sorted(mounts.replace(",inode64", "").splitlines()) == [
         "tmpfs /a tmpfs rw,nosuid,nodev,relatime,size=64k 0 0",
         "tmpfs /b tmpfs rw,nosuid,nodev,noexec,relatime,mode=700 0 0",
     ]
@@ -279,6 +280,7 @@ def test_many_at_once(engine: Engine, starter: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.host
 def test_many_in_a_row(engine: Engine, starter: str) -> None:
     """The leak check around this test looks at mounts, processes, links and cgroups."""
     for _ in range(200):

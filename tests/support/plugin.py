@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what the VM runs."""
     for item in items:
-        if item.nodeid.startswith(VM) and not item.get_closest_marker("host"):
+        if item.nodeid.startswith(VM):
             item.add_marker("vm")
 
 
