@@ -23,7 +23,7 @@ def size(text: str) -> int:
         factor = 1024 ** (_UNITS.index(word[-1]) + 1)
         word = word[:-1].rstrip()
     whole, _, fraction = word.partition(".")
-    if not whole.isascii() or not (whole + (fraction or "0")).isdigit() or len(word) > 30:
+    if not word.isascii() or not whole.isdigit() or not (fraction or "0").isdigit():
         raise ValueError(f"invalid size: '{text}'")
     return int(float(word) * factor) if fraction else int(whole) * factor
 

@@ -203,9 +203,13 @@ class Cgroup:
         """Remove it and what is below it; nothing happens when it is gone. What still runs in it
         is killed. EngineError when it does not end."""
         self.close()
-        if not os.path.isdir(self.directory):
+        try:
+            os.rmdir(self.directory)  # as a rule nobody is inside any more
             return
-        self.kill()
+        except FileNotFoundError:
+            return
+        except OSError:
+            self.kill()
         deadline = time.monotonic() + PATIENCE
         for directory in self._tree():
             remove_directory(directory, deadline)

@@ -55,25 +55,32 @@ class Cgroup:
 
     def create(self) -> None:
         """As `cgroups.Cgroup.create`; also opens the doors that a child enters by."""
-        names = self.path.strip("/").split("/")
         try:
-            if self.pids():
-                raise EngineError(f"the cgroup {self.path} is in use")
             for controller, directory in self.directories.items():
-                made = directory.removesuffix(self.path)
-                for depth, name in enumerate(names, 1):
-                    made = f"{made}/{name}"
-                    if not cgroups.make_directory(made) and depth == len(names):
-                        os.rmdir(made)
-                        os.mkdir(made, 0o755)
-                    if controller == "cpuset":
-                        fill_cpuset(made)
+                try:
+                    os.mkdir(directory, 0o755)
+                except FileNotFoundError:
+                    self._make_parents(directory, controller)
+                    os.mkdir(directory, 0o755)
+                except FileExistsError:
+                    if self.pids():
+                        raise EngineError(f"the cgroup {self.path} is in use") from None
+                    os.rmdir(directory)
+                    os.mkdir(directory, 0o755)
             self.open_doors()
         except OSError as error:
             raise EngineError(
                 f"cannot make the cgroup {self.path}: {(error.strerror or '').lower()}",
                 hint="cgroups are the host's: this needs root there, and /sys/fs/cgroup writable",
             ) from error
+
+    def _make_parents(self, directory: str, controller: str) -> None:
+        made = directory.removesuffix(self.path)
+        for name in self.path.strip("/").split("/")[:-1]:
+            made = f"{made}/{name}"
+            cgroups.make_directory(made)
+            if controller == "cpuset":
+                fill_cpuset(made)
 
     def open_doors(self) -> None:
         """Open each directory's `tasks`, for a child that may not find them any more."""
@@ -105,7 +112,7 @@ class Cgroup:
     def guard(self, rules: list[dict[str, Any]]) -> None:
         """As `cgroups.Cgroup.guard`, by the files that version 1 has for it."""
         self.write("devices.deny", "a")
-        for entry in [*rules, *devicefilter.ALWAYS]:
+        for entry in devicefilter.complete(rules):
             allow, kind, major, minor, access = devicefilter.numbers(entry)
             letters = "".join(k for k, bit in devicefilter.ACCESS.items() if bit & access)
             numbers = ":".join("*" if number < 0 else str(number) for number in (major, minor))
@@ -223,7 +230,14 @@ class Cgroup:
     def remove(self) -> None:
         """As `cgroups.Cgroup.remove`."""
         self.close()
-        directories = [d for d in dict.fromkeys(self.directories.values()) if os.path.isdir(d)]
+        directories = []
+        for directory in dict.fromkeys(self.directories.values()):
+            try:
+                os.rmdir(directory)  # as a rule nobody is inside any more
+            except FileNotFoundError:
+                continue
+            except OSError:
+                directories.append(directory)
         if not directories:
             return
         self.directories = {k: d for k, d in self.directories.items() if d in directories}
@@ -264,7 +278,8 @@ def hierarchies() -> dict[str, str]:
 
 
 def fill_cpuset(directory: str) -> None:
-    """Give a new cpuset its parent's processors and memory: an empty one takes no process."""
+    """Give a new cpuset its parent's processors and memory, and those below it theirs of itself:
+    an empty one takes no process (cpuset(7), `cgroup.clone_children`)."""
     for file in ("cpuset.cpus", "cpuset.mems"):
         with open(f"{directory}/{file}") as own:
             if own.read().strip():
@@ -273,6 +288,8 @@ def fill_cpuset(directory: str) -> None:
             value = above.read().strip()
         with open(f"{directory}/{file}", "w") as own:
             own.write(value)
+    with open(f"{directory}/cgroup.clone_children", "w") as own:
+        own.write("1")
 
 
 def of(pid: int) -> Cgroup:

@@ -75,6 +75,13 @@ ALWAYS = [
 ]
 
 
+def complete(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A list of rules with those that every container gets behind it; of one that stands there
+    twice the last is kept, which decides."""
+    whole = [*rules, *ALWAYS]
+    return [entry for number, entry in enumerate(whole) if entry not in whole[number + 1 :]]
+
+
 def numbers(entry: dict[str, Any]) -> tuple[bool, int, int, int, int]:
     """A rule as (allow, type or 0, major, minor, access bits); EngineError for a wrong one."""
     kind = entry.get("type") or "a"
@@ -162,7 +169,7 @@ def attach(cgroup: int, rules: list[dict[str, Any]]) -> None:
     cgroup: descriptor of its directory. It holds for all cgroups below, and cannot be taken off
     from inside.
     """
-    program = load(assemble([*rules, *ALWAYS]))
+    program = load(assemble(complete(rules)))
     try:
         attributes = syscalls.Packed.of(
             "=IIII",
