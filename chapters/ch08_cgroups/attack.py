@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from chapters import stages
+from chapters import patience, stages
 from chapters.ch06_devices.attack import find_disk
 from chapters.ground import Ground, Missing
 
@@ -63,7 +63,7 @@ def cached(file: Path) -> int:
 def hog_processes(ground: Ground) -> bool:
     """start 200 processes: a fork bomb with a short fuse"""
     script = """
-        (i=0; while [ $i -lt "$1" ]; do sleep 3 & i=$((i + 1)); echo started; done)
+        (i=0; while [ $i -lt "$1" ]; do sleep 100 & i=$((i + 1)); echo started; done)
     """
     return ground.run(script, str(SEVERAL), may_die=True).count("started") == SEVERAL
 
@@ -78,11 +78,12 @@ def hog_the_processor(ground: Ground) -> bool:
         try:
             script = """
                 for i in 1 2 3 4 5 6 7 8; do (while :; do :; done) & pids="$pids $!"; done
-                sleep 2
+                sleep "$1"
                 kill $pids; wait; times
             """
             before = used(neighbour.pid)
-            told = ground.run(script)
+            # Longer than the start takes, during which the neighbour has the processor alone.
+            told = ground.run(script, str(round(min(10, patience.seconds(2)))))
             left = used(neighbour.pid) - before
         finally:
             stages.kill_tree(neighbour.pid)

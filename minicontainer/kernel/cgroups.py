@@ -140,13 +140,14 @@ class Cgroup:
             if controller not in _words(f"{above}/cgroup.controllers"):
                 return resources.why_not(controller, where)
             if controller not in _words(f"{above}/cgroup.subtree_control"):
+                refused = f"the cgroup {where} does not hand the {controller} controller down"
+                # The root of all has no type; only it may have processes and hand down.
+                if os.path.exists(f"{above}/cgroup.type") and _words(f"{above}/cgroup.procs"):
+                    return f"{refused}: {NO_INTERNAL}"
                 try:
                     _write(f"{above}/cgroup.subtree_control", f"+{controller}")
                 except OSError as error:
-                    return (
-                        f"the cgroup {where} does not hand the {controller} controller down: "
-                        + (NO_INTERNAL if error.errno == EBUSY else (error.strerror or "").lower())
-                    )
+                    return f"{refused}: {(error.strerror or '').lower()}"
         return f"this kernel's {controller} controller has no such file"
 
     def enter(self) -> None:

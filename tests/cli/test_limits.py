@@ -66,8 +66,19 @@ def test_devices(text: str, parts: tuple[str, str, str]) -> None:
     assert tuple(limits.device(text).values()) == parts
 
 
-@pytest.mark.parametrize("text", ["", "a", "/dev/a:/dev/b:x", "/dev/a:b", "/dev/a:/b:rr", "/a:/../b",
-                                  "/dev/a:/dev/b:rw:x", ":r"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a",
+        "/dev/a:/dev/b:x",
+        "/dev/a:b",
+        "/dev/a:/b:rr",
+        "/a:/../b",
+        "/dev/a:/dev/b:rw:x",
+        ":r",
+    ],
+)
 def test_what_is_no_device(text: str) -> None:
     with pytest.raises(EngineError, match=r"device|mode|absolute"):
         limits.device(text)
