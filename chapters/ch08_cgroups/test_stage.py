@@ -13,7 +13,7 @@ from chapters.ch06_devices.attack import find_disk
 from chapters.ch08_cgroups.attack import HOG, MIB, cached
 from chapters.conftest import Container, Running
 from chapters.ground import Missing
-from minicontainer.kernel import cgroups, namespaces
+from minicontainer.kernel import cgroupfs, cgroups, namespaces
 
 V2 = cgroups.is_v2()
 MEMORY = 64 * MIB
@@ -25,9 +25,9 @@ def group_of(container: Running) -> str:
     for row in Path(f"/proc/{container.pid}/cgroup").read_text().splitlines():
         _, controllers, path = row.split(":", 2)
         if V2:
-            return f"{cgroups.MOUNT}{path}"
+            return f"{cgroupfs.MOUNT}{path}"
         if "memory" in controllers.split(","):
-            return f"{cgroups.MOUNT}/memory{path}"
+            return f"{cgroupfs.MOUNT}/memory{path}"
     raise AssertionError("no cgroup with memory")
 
 
@@ -35,7 +35,7 @@ def cpu_time(container: Running) -> float:
     """The processor time of all processes of the container, in seconds."""
     group = Path(group_of(container))
     if V2:
-        return cgroups.fields((group / "cpu.stat").read_text())["usage_usec"] / 1e6
+        return cgroupfs.fields((group / "cpu.stat").read_text())["usage_usec"] / 1e6
     account = str(group).replace("/memory/", "/cpuacct/")
     return int(Path(f"{account}/cpuacct.usage").read_text()) / 1e9
 

@@ -18,10 +18,10 @@ from __future__ import annotations
 import os
 import select
 import time
-from errno import EACCES, EBUSY, ENOENT, EOPNOTSUPP, EPERM, EROFS
+from errno import EACCES, EBUSY, EOPNOTSUPP, EPERM, EROFS
 
 from ..errors import EngineError
-from . import devicefilter, resources
+from . import cgroupfs, devicefilter, resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,15 +30,11 @@ if TYPE_CHECKING:
 
 CHAPTER = 8
 
-MOUNT = "/sys/fs/cgroup"
 CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 # Where ours are, below the place that is ours to use.
 OURS = "minicontainer"
 # The leaf that the engine itself moves to, when it is alone in a cgroup delegated to it.
 ENGINE = "engine"
-
-# How long a cgroup may go on being busy when its last process has just ended, in seconds.
-PATIENCE = 2.0
 
 
 class Cgroup:
@@ -48,7 +44,7 @@ class Cgroup:
     is created (None where a child must `enter` by itself).
     """
 
-    def __init__(self, path: str, mount: str = MOUNT) -> None:
+    def __init__(self, path: str, mount: str = cgroupfs.MOUNT) -> None:
         self.path = path
         self.mount = mount
         self.directory = mount + path
@@ -71,15 +67,16 @@ class Cgroup:
             for name in self.path.strip("/").split("/")[:-1]:
                 hand_down(above)
                 above = f"{above}/{name}"
-                make_directory(above)
+                cgroupfs.make_directory(above)
             hand_down(above)
-            if not make_directory(self.directory):
+            if not cgroupfs.make_directory(self.directory):
                 if self.pids():
                     raise EngineError(f"the cgroup {self.path} is in use")
                 self.remove()
-                make_directory(self.directory)
+                cgroupfs.make_directory(self.directory)
             self.descriptor = os.open(self.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
+            cgroupfs.remove_empty(self.directory)
             raise EngineError(
                 f"cannot make the cgroup {self.path}: {(error.strerror or '').lower()}",
                 hint=_hint(error),
@@ -137,15 +134,17 @@ class Cgroup:
         for name in ["", *self.path.strip("/").split("/")[:-1]]:
             above = f"{above}/{name}".rstrip("/")
             where = above.removeprefix(self.mount) or "/"
-            if controller not in _words(f"{above}/cgroup.controllers"):
+            if controller not in cgroupfs.words(f"{above}/cgroup.controllers"):
                 return resources.why_not(controller, where)
-            if controller not in _words(f"{above}/cgroup.subtree_control"):
+            if controller not in cgroupfs.words(f"{above}/cgroup.subtree_control"):
                 refused = f"the cgroup {where} does not hand the {controller} controller down"
                 # The root of all has no type; only it may have processes and hand down.
-                if os.path.exists(f"{above}/cgroup.type") and _words(f"{above}/cgroup.procs"):
+                if os.path.exists(f"{above}/cgroup.type") and cgroupfs.words(
+                    f"{above}/cgroup.procs"
+                ):
                     return f"{refused}: {NO_INTERNAL}"
                 try:
-                    _write(f"{above}/cgroup.subtree_control", f"+{controller}")
+                    cgroupfs.write(f"{above}/cgroup.subtree_control", f"+{controller}")
                 except OSError as error:
                     return f"{refused}: {(error.strerror or '').lower()}"
         return f"this kernel's {controller} controller has no such file"
@@ -157,13 +156,13 @@ class Cgroup:
         """The processes inside, those of cgroups below it too."""
         found = []
         for directory in self._tree():
-            found += [int(word) for word in _words(f"{directory}/cgroup.procs")]
+            found += [int(word) for word in cgroupfs.words(f"{directory}/cgroup.procs")]
         return sorted(found)
 
     def kill(self) -> None:
         """Kill all processes inside, at once and with none forking away (Linux 5.14)."""
         try:
-            _write(f"{self.directory}/cgroup.kill", "1")
+            cgroupfs.write(f"{self.directory}/cgroup.kill", "1")
         except FileNotFoundError:
             return  # no cgroup; or an older kernel, where the PID namespace has done it
 
@@ -184,13 +183,13 @@ class Cgroup:
         """What it takes now: `memory` (bytes, without page cache that can be dropped), `limit`
         (bytes, 0: none), `cpu` (nanoseconds since its birth), `pids`, `read` and `written` (bytes
         of block devices)."""
-        memory = fields(self.read("memory.stat"))
+        memory = cgroupfs.fields(self.read("memory.stat"))
         io = [word.partition("=") for word in self.read("io.stat").split() if "=" in word]
         most = self.read("memory.max").strip()
         return {
             "memory": max(_number(self.read("memory.current")) - memory.get("inactive_file", 0), 0),
             "limit": 0 if most in ("", "max") else int(most),
-            "cpu": fields(self.read("cpu.stat")).get("usage_usec", 0) * 1000,
+            "cpu": cgroupfs.fields(self.read("cpu.stat")).get("usage_usec", 0) * 1000,
             "pids": _number(self.read("pids.current")),
             "read": sum(int(value) for key, _, value in io if key == "rbytes"),
             "written": sum(int(value) for key, _, value in io if key == "wbytes"),
@@ -198,7 +197,7 @@ class Cgroup:
 
     def oom_kills(self) -> int:
         """How many of its processes the kernel has killed because memory ran out."""
-        return fields(self.read("memory.events")).get("oom_kill", 0)
+        return cgroupfs.fields(self.read("memory.events")).get("oom_kill", 0)
 
     def remove(self) -> None:
         """Remove it and what is below it; nothing happens when it is gone. What still runs in it
@@ -211,9 +210,9 @@ class Cgroup:
             return
         except OSError:
             self.kill()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + cgroupfs.PATIENCE
         for directory in self._tree():
-            remove_directory(directory, deadline)
+            cgroupfs.remove_directory(directory, deadline)
 
     def close(self) -> None:
         """Close the descriptor; the cgroup stays."""
@@ -231,7 +230,7 @@ class Cgroup:
         with open(f"{self.directory}/{file}") as opened:
             poll = select.poll()
             poll.register(opened, select.POLLPRI)
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + cgroupfs.PATIENCE
             while line not in opened.read().splitlines():
                 if time.monotonic() > deadline:
                     raise EngineError(f"the cgroup {self.path} does not get to {line!r}")
@@ -245,56 +244,30 @@ NO_INTERNAL = (
 )
 
 
-def make_directory(path: str) -> bool:
-    """mkdir(2); False when it is there already."""
-    try:
-        os.mkdir(path, 0o755)
-    except FileExistsError:
-        return False
-    return True
-
-
-def remove_directory(path: str, deadline: float) -> None:
-    """rmdir(2): of a cgroup it works as soon as the last process in it has ended."""
-    while True:
-        try:
-            os.rmdir(path)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            if error.errno == EBUSY and time.monotonic() < deadline:
-                time.sleep(0.002)
-                continue
-            raise EngineError(
-                f"cannot remove the cgroup {path}: {(error.strerror or '').lower()}"
-            ) from error
-        return
-
-
 def hand_down(directory: str) -> None:
     """Have a cgroup hand its controllers down to those below it (`cgroup.subtree_control`).
 
     What it will not hand down is found out by whoever asks for it (`explain_missing`).
     """
-    enabled = _words(f"{directory}/cgroup.subtree_control")
-    wanted = [c for c in _words(f"{directory}/cgroup.controllers") if c in CONTROLLERS]
+    enabled = cgroupfs.words(f"{directory}/cgroup.subtree_control")
+    wanted = [c for c in cgroupfs.words(f"{directory}/cgroup.controllers") if c in CONTROLLERS]
     missing = [f"+{controller}" for controller in wanted if controller not in enabled]
     if not missing:
         return
     control = f"{directory}/cgroup.subtree_control"
     try:
-        _write(control, " ".join(missing))
+        cgroupfs.write(control, " ".join(missing))
     except OSError as error:
         if error.errno in (EBUSY, EOPNOTSUPP):  # the rule of no internal processes
             if leave(directory):
-                _write(control, " ".join(missing))
+                cgroupfs.write(control, " ".join(missing))
             # One by one it would take some: by making the cgroup a "threaded" one, below which
             # no process can be put (cgroup-v2.rst, "Threads").
             return
         # One that cannot be had must not take the others with it.
         for word in missing:
             try:
-                _write(control, word)
+                cgroupfs.write(control, word)
             except OSError:
                 continue  # allowed: asked for, it is missed by name
 
@@ -302,10 +275,12 @@ def hand_down(directory: str) -> None:
 def leave(directory: str) -> bool:
     """Leave a cgroup for a leaf below it, if we are the only one in there: then it is ours, and
     has no internal process any more. Says whether it was so."""
-    if _words(f"{directory}/cgroup.procs") != [str(os.getpid())] or not is_delegated(directory):
+    if cgroupfs.words(f"{directory}/cgroup.procs") != [str(os.getpid())] or not is_delegated(
+        directory
+    ):
         return False
-    make_directory(f"{directory}/{ENGINE}")
-    _write(f"{directory}/{ENGINE}/cgroup.procs", "0")
+    cgroupfs.make_directory(f"{directory}/{ENGINE}")
+    cgroupfs.write(f"{directory}/{ENGINE}/cgroup.procs", "0")
     return True
 
 
@@ -320,7 +295,7 @@ def is_delegated(directory: str) -> bool:
     return False
 
 
-def place(mount: str = MOUNT) -> str:
+def place(mount: str = cgroupfs.MOUNT) -> str:
     """The cgroup below which ours go: the nearest above us that was delegated, else the top.
 
     At the top of a systemd host nothing was delegated to anybody. A directory of our own there,
@@ -346,7 +321,7 @@ def own_path(pid: int | str = "self") -> str:
 
 def is_v2() -> bool:
     """Whether the version 2 hierarchy is the machine's only one, with all controllers in it."""
-    return os.path.exists(f"{MOUNT}/cgroup.controllers")
+    return os.path.exists(f"{cgroupfs.MOUNT}/cgroup.controllers")
 
 
 def choose(path: str) -> Any:
@@ -370,8 +345,8 @@ def create(path: str, wanted: dict[str, Any]) -> Any:
     wanted: OCI `linux.resources`. EngineError, with nothing left, when it cannot be as asked for.
     """
     group = choose(path)
+    group.create()
     try:
-        group.create()
         group.limit(wanted)
         if wanted.get("devices"):
             group.guard(wanted["devices"])
@@ -411,7 +386,7 @@ def unguarded() -> str:
             if directory is None:
                 return resources.why_not("devices", "/")
         else:
-            directory = MOUNT
+            directory = cgroupfs.MOUNT
             descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 devicefilter.count(descriptor)
@@ -424,32 +399,8 @@ def unguarded() -> str:
         return error.message
 
 
-def fields(text: str) -> dict[str, int]:
-    """A "flat keyed" file: lines of a name and a number."""
-    rows = [line.split() for line in text.splitlines()]
-    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
-
-
 def _number(text: str) -> int:
     return int(text) if text.strip().isdigit() else 0
-
-
-def _words(path: str) -> list[str]:
-    try:
-        with open(path) as file:
-            return file.read().split()
-    except OSError as error:
-        if error.errno == ENOENT:
-            return []
-        raise
-
-
-def _write(path: str, value: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, value.encode())
-    finally:
-        os.close(descriptor)
 
 
 def _hint(error: OSError) -> str | None:

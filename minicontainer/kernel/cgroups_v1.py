@@ -12,7 +12,7 @@ import select
 import time
 
 from ..errors import EngineError
-from . import cgroups, devicefilter, resources
+from . import cgroupfs, devicefilter, resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Cgroup:
                     os.mkdir(directory, 0o755)
             self.open_doors()
         except OSError as error:
+            for directory in self.directories.values():
+                cgroupfs.remove_empty(directory)
             raise EngineError(
                 f"cannot make the cgroup {self.path}: {(error.strerror or '').lower()}",
                 hint="cgroups are the host's: this needs root there, and /sys/fs/cgroup writable",
@@ -78,7 +80,7 @@ class Cgroup:
         made = directory.removesuffix(self.path)
         for name in self.path.strip("/").split("/")[:-1]:
             made = f"{made}/{name}"
-            cgroups.make_directory(made)
+            cgroupfs.make_directory(made)
             if controller == "cpuset":
                 fill_cpuset(made)
 
@@ -187,7 +189,7 @@ class Cgroup:
 
     def freeze(self) -> None:
         """As `cgroups.Cgroup.freeze`."""
-        deadline = time.monotonic() + cgroups.PATIENCE
+        deadline = time.monotonic() + cgroupfs.PATIENCE
         self.write("freezer.state", "FROZEN")
         while self.read("freezer.state").strip() != "FROZEN":
             if time.monotonic() > deadline:
@@ -206,7 +208,7 @@ class Cgroup:
 
     def usage(self) -> dict[str, int]:
         """As `cgroups.Cgroup.usage`."""
-        memory = cgroups.fields(self.read("memory.stat"))
+        memory = cgroupfs.fields(self.read("memory.stat"))
         most = int(self.read("memory.limit_in_bytes") or 0)
         io = [
             row.split()
@@ -225,7 +227,7 @@ class Cgroup:
 
     def oom_kills(self) -> int:
         """As `cgroups.Cgroup.oom_kills` (Linux 4.13)."""
-        return cgroups.fields(self.read("memory.oom_control")).get("oom_kill", 0)
+        return cgroupfs.fields(self.read("memory.oom_control")).get("oom_kill", 0)
 
     def remove(self) -> None:
         """As `cgroups.Cgroup.remove`."""
@@ -242,10 +244,10 @@ class Cgroup:
             return
         self.directories = {k: d for k, d in self.directories.items() if d in directories}
         self.kill()
-        deadline = time.monotonic() + cgroups.PATIENCE
+        deadline = time.monotonic() + cgroupfs.PATIENCE
         for directory in directories:
             for below, _, _ in os.walk(directory, topdown=False):
-                cgroups.remove_directory(below, deadline)
+                cgroupfs.remove_directory(below, deadline)
 
     def close(self) -> None:
         """Close the doors."""
@@ -272,7 +274,7 @@ def hierarchies() -> dict[str, str]:
     if not found:
         raise EngineError(
             "this machine has no control groups that could be used",
-            hint=f"mount them: mount -t cgroup2 none {cgroups.MOUNT}",
+            hint=f"mount them: mount -t cgroup2 none {cgroupfs.MOUNT}",
         )
     return found
 

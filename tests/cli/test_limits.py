@@ -16,7 +16,7 @@ import pytest
 from minicontainer.cli import limits
 from minicontainer.engine import limits as engine_limits
 from minicontainer.errors import EngineError
-from minicontainer.kernel import cgroups
+from minicontainer.kernel import cgroupfs, cgroups
 from tests.support.engine import Engine
 
 V2 = cgroups.is_v2()
@@ -284,7 +284,7 @@ def test_a_controller_that_is_missing_is_named(
     engine: Engine, starter: str, tmp_path: Path
 ) -> None:
     """A machine without one: its files are hidden from the engine, in a mount namespace."""
-    hidden = cgroups.MOUNT if V2 else f"{cgroups.MOUNT}/memory"
+    hidden = cgroupfs.MOUNT if V2 else f"{cgroupfs.MOUNT}/memory"
     script = f'umount {hidden} && exec "$@"'
     words = engine.command("run", "--rm", "-m", "64m", starter, "true")
     done = subprocess.run(
@@ -313,12 +313,10 @@ def test_a_device_and_what_may_be_done_with_it(engine: Engine, starter: str) -> 
 
 
 @pytest.mark.root
-@pytest.mark.needs("cgroup-v2")
+@pytest.mark.needs("cgroup-v2", "spare-disk")
 def test_the_speed_of_a_disk(engine: Engine, starter: str) -> None:
     """The book's machine has a disk to spare: 1 MiB a second, of which 3 MiB are read."""
     disk = "/dev/vdb"
-    if not os.path.exists(disk):
-        pytest.skip("this machine lacks block-device: no spare disk /dev/vdb")
     read = ["dd", f"if={disk}", "of=/dev/null", "bs=256k", "count=12", "iflag=direct"]
     took = []
     for limit in (["--device-read-bps", f"{disk}:64m"], ["--device-read-bps", f"{disk}:1m"]):

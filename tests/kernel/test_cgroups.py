@@ -173,7 +173,7 @@ def test_one_that_is_in_use_is_left_alone(make: Make) -> None:
     try:
         started.wait_exec()
         with pytest.raises(EngineError, match="is in use"):
-            cgroups.choose(group.path).create()
+            cgroups.create(group.path, {})
         assert group.pids() == [started.pid]
     finally:
         group.kill()
