@@ -3,7 +3,8 @@
 Run it: sudo python3 -m chapters.engine ROOTFS COMMAND [ARGUMENT…]
 
 It stands where a chapter's container.py stands, so that a chapter's tests and attack can be
-turned on what came of it all. The specification is what `minicontainer run --network host` writes.
+turned on what came of it all. The specification is what `minicontainer run --network host` writes,
+with the limits of chapter 08: `-m 64m --memory-swap 64m --cpus 0.5 --pids-limit 64`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from typing import Any
 
 from chapters import command_line
 from minicontainer.engine import spec as specification
 from minicontainer.engine.create import CAPABILITIES, DEFAULT_PATH
-from minicontainer.kernel import devices, overlay, terminal
+from minicontainer.kernel import devicefilter, devices, overlay, terminal
 from minicontainer.kernel.process import forward_signals
 from minicontainer.runtime import start, supervise
 
@@ -26,17 +28,19 @@ def run(rootfs: str, command: list[str]) -> int:
         for name in ("rootfs", "upper", "work"):
             os.mkdir(f"{bundle}/{name}")
         root = overlay.mount([os.path.abspath(rootfs)], f"{bundle}/upper", f"{bundle}/work")
+        spec = describe(command)
         try:
-            process = start.start(describe(command), bundle, root, (0, 1, 2), forward_signals)
+            process = start.start(spec, bundle, root, (0, 1, 2), forward_signals)
         finally:
             os.close(root)
         try:
             return supervise.supervise(process, [])
         finally:
             process.close()
+            start.remove_cgroup(spec, bundle)
 
 
-def describe(command: list[str]) -> dict[str, object]:
+def describe(command: list[str]) -> dict[str, Any]:
     """The OCI runtime specification of the container."""
     safe = ["nosuid", "noexec", "nodev"]
     mount = specification.mount
@@ -64,6 +68,12 @@ def describe(command: list[str]) -> dict[str, object]:
             "namespaces": [{"type": kind} for kind in ("mount", "uts", "ipc", "pid", "cgroup")],
             "maskedPaths": list(devices.MASKED),
             "readonlyPaths": list(devices.READONLY),
+            "resources": {
+                "memory": {"limit": 64 << 20, "swap": 64 << 20},
+                "cpu": {"quota": 50_000, "period": 100_000},
+                "pids": {"limit": 64},
+                "devices": devicefilter.DOCKER,
+            },
         },
     }
 

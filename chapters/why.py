@@ -15,6 +15,7 @@ import fcntl
 import inspect
 import json
 import os
+import secrets
 import select
 import signal
 import socket
@@ -34,6 +35,7 @@ from chapters import patience
 from minicontainer.errors import EngineError
 from minicontainer.kernel import (
     capabilities,
+    cgroups,
     flags,
     mounts,
     namespaces,
@@ -77,6 +79,9 @@ UNSEEN = {
     "make_working_directory: raise EngineError(f'cannot make the working directory {path!r}: "
     "{reason}') from error": "the step after the next fails too, with another sentence",
 }
+if cgroups.is_v2():
+    BORN_INSIDE = "clone3 has put it into the cgroup; version 1 needs it, and there it is noticed"
+    UNSEEN["run: if group is not None:"] = UNSEEN["run: group.enter()"] = BORN_INSIDE
 SECONDS = 10
 NEEDED = "a later line needs what it makes"
 FILES = {"network": "net", "mount": "mnt"}
@@ -126,6 +131,9 @@ def specification() -> dict[str, Any]:
             },
         ],
         "linux": {
+            # One for each container of a trial, all below one that goes with the trial.
+            "cgroupsPath": f"/minicontainer/why-{os.getpid()}/{secrets.token_hex(4)}",
+            "resources": {"pids": {"limit": 50}},
             "namespaces": [
                 {"type": kind} for kind in ("mount", "uts", "ipc", "pid", "cgroup", "network")
             ],
@@ -162,6 +170,7 @@ class Box:
         os.mkdir(f"{layer}/upper")
         os.mkdir(f"{layer}/work")
         root = overlay.mount([str(ROOTFS)], f"{layer}/upper", f"{layer}/work", volatile=True)
+        self.spec = spec
         self.process = start.start(spec, "/", root, streams, on_created, devpts=devpts)
         self.pid = self.process.pid
         for descriptor in (root, theirs, inner):
@@ -180,6 +189,7 @@ class Box:
     def __exit__(self, *_: object) -> None:
         self.process.signal(signal.SIGKILL)
         self.process.wait()
+        start.remove_cgroup(self.spec, "/")
 
     def status(self, field: str) -> str:
         """A field of /proc/PID/status."""
@@ -270,6 +280,8 @@ def everything() -> Iterator[tuple[str, bool]]:
             box.inside("ipc", Path("/proc/sys/kernel/msgmax").read_text) == "4321\n",
         )
         yield "the loopback is down", box.inside("network", link_flags) == "up"
+        group = f"/minicontainer/why-{os.getpid()}/"
+        yield "it is outside of its limits", group in Path(f"/proc/{box.pid}/cgroup").read_text()
         same = namespaces.identity(box.pid, "cgroup") == namespaces.identity("self", "cgroup")
         yield "it sees the host's cgroups", not same
         table = box.mounts()
@@ -323,8 +335,11 @@ def in_anothers_namespace() -> Iterator[tuple[str, bool]]:
 def refusals() -> Iterator[tuple[str, bool]]:
     """What cannot be done is said, and nothing runs."""
     spec = specification()
-    spec["mounts"].append({"destination": "/x", "source": "/nowhere", "options": ["bind"]})
-    yield "a mount that failed is not told", "cannot mount /nowhere" in refusal(lambda: Box(spec))
+    spec["mounts"].append({"destination": "/x", "source": "/no/such/place", "options": ["bind"]})
+    yield (
+        "a mount that failed is not told",
+        "cannot mount /no/such/place" in refusal(lambda: Box(spec)),
+    )
     spec = specification()
     spec["process"]["args"] = ["/bin/nowhere"]
     yield "a program that is missing is not told", "/bin/nowhere" in refusal(lambda: Box(spec))
@@ -337,7 +352,7 @@ def refusals() -> Iterator[tuple[str, bool]]:
         wanted = {**spec["process"], "cwd": f"/proc/self/fd/{outside}"}
         told = refusal(lambda: join.join(box.pid, started, wanted, (0, 1, 2)))
         yield "a working directory outside is not refused", "the working directory" in told
-        wanted = {**spec["process"], "cwd": "/nowhere"}
+        wanted = {**spec["process"], "cwd": "/no/such/place"}
         told = refusal(lambda: join.join(box.pid, started, wanted, (0, 1, 2)))
         yield "a missing working directory is not told", "cannot enter" in told
 
@@ -500,6 +515,7 @@ def try_out(module: ModuleType | None, function: ast.FunctionDef | None) -> str:
     except ProcessLookupError:
         pass
     os.waitpid(trial, 0)
+    cgroups.choose(f"/minicontainer/why-{trial}").remove()
     return told
 
 

@@ -8,7 +8,7 @@ import sys
 from ..engine.create import Settings
 from ..engine.home import Home
 from ..errors import EngineError
-from . import arguments
+from . import arguments, limits
 from .options import Command, Option, Values
 
 TYPE_CHECKING = False
@@ -17,21 +17,18 @@ if TYPE_CHECKING:
     from ..image.reference import Reference
 
 DOCKER_LATER = (
-    "--add-host --annotation --attach -a --blkio-weight --blkio-weight-device --cgroup-parent "
-    "--cgroupns --cpu-count --cpu-percent --cpu-period --cpu-quota --cpu-rt-period "
-    "--cpu-rt-runtime --cpu-shares -c --cpus --cpuset-cpus --cpuset-mems --detach-keys --device "
-    "--device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps "
-    "--device-write-iops --disable-content-trust --dns --dns-option --dns-search --domainname "
-    "--expose --gpus --health-cmd --health-interval --health-retries --health-start-interval "
-    "--health-start-period --health-timeout --io-maxbandwidth --io-maxiops --ip --ip6 --ipc "
-    "--isolation --kernel-memory --link --link-local-ip --log-driver --log-opt --mac-address "
-    "--memory -m --memory-reservation --memory-swap --memory-swappiness --net-alias "
-    "--network-alias --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit "
-    "--privileged --publish -p --publish-all -P --restart --runtime --security-opt --shm-size "
-    "--storage-opt --sysctl --use-api-socket --userns --uts --volume-driver --volumes-from"
+    "--add-host --annotation --attach -a --blkio-weight-device --cgroupns --cpu-count "
+    "--cpu-percent --cpu-rt-period --cpu-rt-runtime --detach-keys --disable-content-trust --dns "
+    "--dns-option --dns-search --domainname --expose --gpus --health-cmd --health-interval "
+    "--health-retries --health-start-interval --health-start-period --health-timeout "
+    "--io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --link "
+    "--link-local-ip --log-driver --log-opt --mac-address --memory-swappiness --net-alias "
+    "--network-alias --no-healthcheck --pid --privileged --publish -p --publish-all -P "
+    "--restart --runtime --security-opt --storage-opt --use-api-socket --userns --uts "
+    "--volume-driver --volumes-from"
 )
 
-OPTIONS = (
+OPTIONS = tuple(sorted((
     Option("--cap-add", "add a Linux capability", value="NAME", many=True),
     Option("--cap-drop", "drop a Linux capability", value="NAME", many=True),
     Option("--cidfile", "write the container's id to a file", value="FILE"),
@@ -70,7 +67,8 @@ OPTIONS = (
     Option("--volume -v", "attach a directory or file of the host", value="SOURCE:TARGET[:OPTIONS]",
            many=True),
     Option("--workdir -w", "the working directory", value="DIR"),
-)  # fmt: skip
+    *limits.OPTIONS,
+), key=lambda option: option.long))  # fmt: skip
 
 
 def run(home: Home, values: Values) -> int:
@@ -143,6 +141,8 @@ def make_settings(values: Values) -> Settings:
         cap_add=values.many("cap-add"),
         cap_drop=values.many("cap-drop"),
         ulimits=arguments.ulimits(values.many("ulimit")),
+        limits=limits.limits(values),
+        **limits.others(values),
         stop_signal=signal,
         stop_timeout=values.number("stop-timeout"),
         pull=values.text("pull") or "missing",

@@ -8,8 +8,9 @@ from .. import files
 from ..errors import EngineError
 from ..image.blobs import explain
 from ..image.store import ImageNotFound
-from ..kernel import capabilities, overlay
+from ..kernel import capabilities, cgroups, overlay
 from . import lifetime, names, teardown
+from . import limits as limiting
 from . import record as records
 from .fetch import fetch, is_usable
 
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STOP_TIMEOUT = 10
 
-# Docker's list, less CAP_MKNOD: it is safe only behind the device cgroup, which chapter 08 brings.
+# Docker's list.
 CAPABILITIES = (
-    "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FSETID CAP_FOWNER CAP_NET_RAW CAP_SETGID CAP_SETUID "
-    "CAP_SETFCAP CAP_SETPCAP CAP_NET_BIND_SERVICE CAP_SYS_CHROOT CAP_KILL CAP_AUDIT_WRITE"
+    "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FSETID CAP_FOWNER CAP_MKNOD CAP_NET_RAW CAP_SETGID "
+    "CAP_SETUID CAP_SETFCAP CAP_SETPCAP CAP_NET_BIND_SERVICE CAP_SYS_CHROOT CAP_KILL "
+    "CAP_AUDIT_WRITE"
 ).split()
 
 NETWORKS = ("none", "host")
@@ -40,7 +42,8 @@ class Settings:
     image: a name or an id. command: replaces the image's CMD. entrypoint: replaces ENTRYPOINT
     and drops CMD; "" takes it away. env: NAME=value, or NAME alone to take one of the image's
     away. mounts: OCI mounts (config.md, "Mounts"); sources: host directories that `-v` makes
-    when they are missing. groups: names or numbers to add. ulimits: OCI rlimits.
+    when they are missing. groups: names or numbers to add. ulimits: OCI rlimits. limits,
+    devices: docker's HostConfig fields (see `limits`); device_rules: `c 10:200 rwm`.
     """
 
     def __init__(
@@ -67,6 +70,13 @@ class Settings:
         cap_add: Sequence[str] = (),
         cap_drop: Sequence[str] = (),
         ulimits: Sequence[dict[str, Any]] = (),
+        limits: dict[str, Any] | None = None,
+        devices: Sequence[dict[str, str]] = (),
+        device_rules: Sequence[str] = (),
+        sysctls: dict[str, str] | None = None,
+        shm_size: int = 0,
+        oom_score_adj: int = 0,
+        cgroup_parent: str = "",
         stop_signal: str | None = None,
         stop_timeout: int | None = None,
         pull: str = "missing",
@@ -93,6 +103,13 @@ class Settings:
         self.cap_add = list(cap_add)
         self.cap_drop = list(cap_drop)
         self.ulimits = list(ulimits)
+        self.limits = limits or {}
+        self.devices = list(devices)
+        self.device_rules = list(device_rules)
+        self.sysctls = sysctls or {}
+        self.shm_size = shm_size
+        self.oom_score_adj = oom_score_adj
+        self.cgroup_parent = cgroup_parent
         self.stop_signal = stop_signal
         self.stop_timeout = stop_timeout
         self.pull = pull
@@ -167,6 +184,10 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
 
     Touches nothing; EngineError for what cannot be.
     """
+    # Where nothing keeps a container from the machine's disks, it must not make their nodes.
+    unguarded = cgroups.unguarded()
+    if unguarded and (settings.devices or settings.device_rules):
+        raise EngineError(f"--device and --device-cgroup-rule cannot be had here: {unguarded}")
     if settings.network not in NETWORKS:
         known = settings.network in ("bridge", "default") or settings.network[:10] == "container:"
         message = "network {!r} is not implemented yet" if known else "no such network: {}"
@@ -200,8 +221,16 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
         groups=settings.groups,
         stop_signal=settings.stop_signal or config.get("StopSignal") or "SIGTERM",
         stop_timeout=STOP_TIMEOUT if settings.stop_timeout is None else settings.stop_timeout,
-        capabilities=choose_capabilities(settings.cap_add, settings.cap_drop),
+        capabilities=choose_capabilities(settings.cap_add, settings.cap_drop, unguarded),
         ulimits=settings.ulimits,
+        limits=limiting.check(settings.limits),
+        devices=settings.devices,
+        device_rules=settings.device_rules,
+        sysctls=limiting.check_sysctls(settings.sysctls, settings.network),
+        shm_size=settings.shm_size,
+        oom_score_adj=settings.oom_score_adj,
+        cgroup_parent=settings.cgroup_parent,
+        guarded=not unguarded,
         status="created",
     )
 
@@ -233,17 +262,22 @@ def merge_environment(base: Sequence[str], changes: Sequence[str]) -> list[str]:
     return [f"{name}={value}" for name, value in merged.items() if name]
 
 
-def choose_capabilities(add: Sequence[str], drop: Sequence[str]) -> list[str]:
+def choose_capabilities(add: Sequence[str], drop: Sequence[str], unguarded: str = "") -> list[str]:
     """The capabilities after --cap-add and --cap-drop (docker run reference, "Runtime privilege
-    and Linux capabilities"); ALL means all that the engine itself can give."""
+    and Linux capabilities"); ALL means all that the engine itself can give.
+
+    unguarded: why there is no device filter, "" where there is one. Without it CAP_MKNOD is the
+    host's disks: it is left out, and refused by name.
+    """
     wanted_add, wanted_drop = _names(add), _names(drop)
-    if "CAP_MKNOD" in wanted_add:
-        raise EngineError(
-            "CAP_MKNOD cannot be had yet (chapter 08): without the device cgroup it gives the "
-            "host's disks"
-        )
+    if unguarded:
+        if "CAP_MKNOD" in wanted_add:
+            raise EngineError(
+                f"CAP_MKNOD cannot be had here: it would give the host's disks, since {unguarded}"
+            )
+        wanted_drop = [*wanted_drop, "CAP_MKNOD"]
     if "ALL" in wanted_add:
-        kept = capabilities.words(capabilities.read()["CapBnd"] & ~capabilities.mask(["MKNOD"]))
+        kept = capabilities.words(capabilities.read()["CapBnd"])
     elif "ALL" in wanted_drop:
         kept = []
     else:

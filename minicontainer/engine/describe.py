@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import ending
+from . import ending, limits
+from .spec import SHM_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def inspect(home: Home, record: Record) -> dict[str, Any]:
             "Running": state.running,
             "Paused": False,
             "Restarting": False,
-            "OOMKilled": False,
+            "OOMKilled": record.oom_killed and not state.live,
             "Dead": state.status == "dead",
             "Pid": state.live.pid if state.live else 0,
             "ExitCode": 0 if state.live else record.exit_code,
@@ -46,15 +47,24 @@ def inspect(home: Home, record: Record) -> dict[str, Any]:
         "Driver": "overlay",
         "Platform": "linux",
         "HostConfig": {
+            **limits.FIELDS,
+            **record.limits,
             "AutoRemove": record.remove,
             "Binds": [f"{m['source']}:{m['destination']}" for m in record.mounts if _is_bind(m)],
             "CapAdd": None,
             "CapDrop": None,
+            "CgroupParent": record.cgroup_parent,
+            "DeviceCgroupRules": record.device_rules or None,
+            "Devices": record.devices,
             "GroupAdd": record.groups,
             "Init": record.init,
             "NetworkMode": record.network,
+            "OomKillDisable": False,
+            "OomScoreAdj": record.oom_score_adj,
             "Privileged": False,
             "ReadonlyRootfs": record.read_only,
+            "ShmSize": record.shm_size or SHM_SIZE,
+            "Sysctls": record.sysctls or None,
             "Tmpfs": {
                 m["destination"]: ",".join(m["options"]) for m in record.mounts if not _is_bind(m)
             },

@@ -49,7 +49,12 @@ def execute(
     uid = process["user"]["uid"]
     with _open_streams(live.pid, uid, tty, interactive, detach) as streams:
         joined = join.join(
-            live.pid, live.start, process, streams.inner, has_terminal=tty and not detach
+            live.pid,
+            live.start,
+            process,
+            streams.inner,
+            has_terminal=tty and not detach,
+            limited=bool(live.cgroup),
         )
         streams.close_inner()
         if detach:

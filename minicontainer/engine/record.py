@@ -49,10 +49,19 @@ class Record:
     stop_timeout: int
     capabilities: list[str]
     ulimits: list[dict[str, Any]]
+    limits: dict[str, Any]  # docker's HostConfig fields, those that were asked for
+    devices: list[dict[str, str]]  # docker's DeviceMapping
+    device_rules: list[str]
+    sysctls: dict[str, str]
+    shm_size: int  # bytes; 0: the default
+    oom_score_adj: int
+    cgroup_parent: str
+    guarded: bool  # behind the device filter: device nodes need not be dead
     # How it went.
     status: str  # created, exited, dead
     exit_code: int
     error: str
+    oom_killed: bool
     started: str
     finished: str
 
@@ -97,30 +106,38 @@ class Live:
     """state.json: a container's first process and when the two of them began.
 
     pid, start: the process and its start time in clock ticks since boot (they name it for
-    ever); engine: the process that supervises it; started: RFC 3339.
+    ever); engine: the process that supervises it; started: RFC 3339; cgroup: its path, "" for
+    none of its own.
     """
 
-    __slots__ = ("pid", "start", "engine", "started")
+    __slots__ = ("pid", "start", "engine", "started", "cgroup")
 
-    def __init__(self, pid: int, start: int, engine: int, started: str) -> None:
+    def __init__(self, pid: int, start: int, engine: int, started: str, cgroup: str = "") -> None:
         self.pid = pid
         self.start = start
         self.engine = engine
         self.started = started
+        self.cgroup = cgroup
 
     def save(self, home: Home, id: str) -> None:
         """Write state.json."""
-        fields = {"pid": self.pid, "pidStart": self.start, "engine": self.engine}
-        files.write_atomic(
-            home.live(id, "state.json"), jsonio.dumps({**fields, "started": self.started})
-        )
+        fields = {
+            "pid": self.pid,
+            "pidStart": self.start,
+            "engine": self.engine,
+            "started": self.started,
+            "cgroup": self.cgroup,
+        }
+        files.write_atomic(home.live(id, "state.json"), jsonio.dumps(fields))
 
 
 def load_live(home: Home, id: str) -> Live | None:
     """state.json of a container; None when it has no process."""
     try:
         state = jsonio.read(home.live(id, "state.json"))
-        return Live(state["pid"], state["pidStart"], state["engine"], state["started"])
+        names = ("pid", "pidStart", "engine", "started")
+        pid, start, engine, started = (state[name] for name in names)
+        return Live(pid, start, engine, started, state.get("cgroup", ""))
     except (FileNotFoundError, NotADirectoryError):
         return None
 

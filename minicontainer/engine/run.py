@@ -101,7 +101,7 @@ def live(
                     home.container(record.id),
                     root.descriptor,
                     streams.inner,
-                    lambda process: note(home, record, process),
+                    lambda process: note(home, record, process, spec["linux"].get("cgroupsPath")),
                     devpts=streams.devpts,
                     init=record.init,
                 )
@@ -124,7 +124,20 @@ def live(
     finally:
         if log is not None:
             log.close()
-        teardown(home, record.id, lock, code=code, error=failure, ran=ran)
+        starved = teardown(home, record.id, lock, code=code, error=failure, ran=ran)
+        if starved and attach:
+            tell_starved(record, code)
+
+
+def tell_starved(record: Record, code: int | None) -> None:
+    """Say that the kernel killed for want of memory: from inside it looks like anybody's kill."""
+    limit = record.limits.get("Memory", 0)
+    of = f"its limit of {limit / (1 << 20):g} MiB" if limit else "the machine"
+    what = "the container" if code == 137 else "a process of the container"
+    try:
+        os.write(2, f"minicontainer: out of memory: {of} was used up, {what} was killed\n".encode())
+    except OSError:
+        pass  # nobody is there to read it; `inspect` still tells
 
 
 def in_words(act: str, error: OSError) -> EngineError:
@@ -146,20 +159,22 @@ def mount_root(home: Home, record: Record) -> int:
             # What is thrown away at the end need not be written to the disk first.
             volatile=record.remove,
         )
-        # An image may bring device files. Until the device cgroup (chapter 08) nothing else
-        # keeps one with the number of the host's disk from being the host's disk.
-        mounts.forbid_devices(root)
+        if not record.guarded:
+            # An image may bring device files. Without a device filter nothing else keeps one
+            # with the number of the host's disk from being the host's disk.
+            mounts.forbid_devices(root)
         return root
     except OSError as error:
         raise in_words(f"mount the root of container {record.short_id}", error) from error
 
 
-def note(home: Home, record: Record, process: Process) -> None:
+def note(home: Home, record: Record, process: Process, cgroup: str | None) -> None:
     """Write down the process of a container, so that a killed engine's container is found.
 
     The record gets what is true if nobody ever writes it again: the machine went down.
     """
-    live = records.Live(process.pid, start_time(process.pid), os.getpid(), records.now())
+    started = start_time(process.pid)
+    live = records.Live(process.pid, started, os.getpid(), records.now(), cgroup or "")
     live.save(home, record.id)
     if not record.remove:
         record.status, record.exit_code = "exited", LOST

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 
 from .. import files, jsonio
-from ..kernel import devices, terminal
-from . import users
+from ..kernel import cgroups, devicefilter, devices, terminal
+from . import limits, users
 from .create import DEFAULT_PATH, merge_environment
 
 TYPE_CHECKING = False
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .record import Record
 
 VERSION = "1.0.2"
+SHM_SIZE = 64 << 20
 
 HOSTS = """\
 127.0.0.1\tlocalhost
@@ -41,6 +42,7 @@ def build(home: Home, record: Record, root: int) -> dict[str, Any]:
     """
     user = users.resolve(root, record.user, record.groups)
     write_network_files(home, record)
+    extra, rules = limits.devices(record.devices)
     return {
         "ociVersion": VERSION,
         "process": process(record, user),
@@ -51,9 +53,31 @@ def build(home: Home, record: Record, root: int) -> dict[str, Any]:
             "namespaces": namespaces(record),
             "maskedPaths": list(devices.MASKED),
             "readonlyPaths": list(devices.READONLY),
-            "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+            "devices": extra,
+            "sysctl": record.sysctls,
+            **cgroup(record, rules),
         },
     }
+
+
+def cgroup(record: Record, rules: list[dict[str, Any]]) -> dict[str, Any]:
+    """`cgroupsPath` and `resources`; neither where the machine has no cgroups and nothing was
+    asked of them. rules: of the devices that were asked for."""
+    wanted = limits.to_oci(record.limits)
+    if record.guarded:
+        own = [device_rule(text) for text in record.device_rules]
+        wanted["devices"] = [*devicefilter.DOCKER, *rules, *own]
+    elif not wanted:
+        return {}
+    path = f"{record.cgroup_parent.rstrip('/')}/{record.id}" if record.cgroup_parent else record.id
+    return {"cgroupsPath": cgroups.choose(path).path, "resources": wanted}
+
+
+def device_rule(text: str) -> dict[str, Any]:
+    """An OCI rule from `c 10:200 rwm`, whose form was checked when it was given."""
+    kind, numbers, access = text.split(" ")
+    major, minor = (devicefilter.ANY if part == "*" else int(part) for part in numbers.split(":"))
+    return devicefilter.rule(True, kind, major, minor, access)
 
 
 def process(record: Record, user: users.User) -> dict[str, Any]:
@@ -67,7 +91,17 @@ def process(record: Record, user: users.User) -> dict[str, Any]:
         "capabilities": capability_sets(record.capabilities, user.uid),
         "rlimits": record.ulimits,
         "noNewPrivileges": False,
+        **oom_score(record),
     }
+
+
+def oom_score(record: Record) -> dict[str, int]:
+    """`oomScoreAdj` where it was asked for, or where we are spared ourselves: a container must not
+    inherit that. A higher score of ours it keeps, since to lower it needs a capability."""
+    if record.oom_score_adj:
+        return {"oomScoreAdj": record.oom_score_adj}
+    with open("/proc/self/oom_score_adj") as file:
+        return {"oomScoreAdj": 0} if int(file.read()) < 0 else {}
 
 
 def environment(record: Record, home: str, tty: bool, changes: Sequence[str] = ()) -> list[str]:
@@ -105,11 +139,12 @@ def mounts(home: Home, record: Record) -> list[dict[str, Any]]:
     the same place.
     """
     safe = ["nosuid", "noexec", "nodev"]
+    shm_size = record.shm_size or SHM_SIZE
     defaults = [
         mount("/proc", "proc", "proc", safe),
         mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount("/dev/pts", "devpts", "devpts", terminal.DEVPTS_WORDS),
-        mount("/dev/shm", "tmpfs", "shm", [*safe, "mode=1777", "size=67108864"]),
+        mount("/dev/shm", "tmpfs", "shm", [*safe, "mode=1777", f"size={shm_size}"]),
         mount("/dev/mqueue", "mqueue", "mqueue", safe),
         mount("/sys", "sysfs", "sysfs", [*safe, "ro"]),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", [*safe, "ro"]),
@@ -117,7 +152,8 @@ def mounts(home: Home, record: Record) -> list[dict[str, Any]]:
     how = ["rbind", "rprivate", *(["ro"] if record.read_only else [])]
     for name in ("resolv.conf", "hostname", "hosts"):
         defaults.append(mount(f"/etc/{name}", "bind", home.container(record.id, name), how))
-    own = [without_devices(entry) for entry in record.mounts]
+    own = record.mounts if record.guarded else [without_devices(entry) for entry in record.mounts]
+    own = list(own)
     own.sort(key=lambda entry: entry["destination"].count("/"))
     taken = {entry["destination"] for entry in own}
     return [entry for entry in defaults if entry["destination"] not in taken] + own
@@ -126,10 +162,9 @@ def mounts(home: Home, record: Record) -> list[dict[str, Any]]:
 def without_devices(entry: dict[str, Any]) -> dict[str, Any]:
     """A mount of the user's whose device files are dead, those of mounts below it too.
 
-    Docker binds the host's /dev without a thought: its device cgroup keeps the disks shut, even
-    where the volume is read-only (which a device file does not care about). Until chapter 08
-    brings ours, `-v /:/host:ro` would be the host's disk to write. A device that is itself the
-    source was named on purpose.
+    Where the machine has no device filter: `-v /:/host:ro` would be the host's disk to write,
+    since a device file does not care about `ro`. A device that is itself the source was named on
+    purpose.
     """
     if entry["type"] != "bind" or not os.path.isdir(entry["source"]):
         return entry

@@ -6,13 +6,16 @@ import _signal  # type: ignore[import-not-found]
 import os
 import select
 
-from .. import files
+from .. import files, jsonio
+from ..kernel import cgroups
 from ..kernel.process import start_time
 from . import lifetime, names
 from . import record as records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .home import Home
     from .record import Live
 
@@ -27,8 +30,9 @@ def teardown(
     code: int | None = None,
     error: str = "",
     ran: bool = True,
-) -> None:
+) -> bool:
     """End a container's life: kill what still runs, write down how it ended, let go of the lock.
+    Says whether the kernel had killed one of its processes because memory ran out.
 
     Idempotent, and right after a crash at any line of it or of a start: every step looks at
     what is there. lock: of the container's life, held by the caller.
@@ -38,16 +42,21 @@ def teardown(
     live = records.load_live(home, id)
     if live is not None:
         kill(live)
+    group = find_cgroup(home, id, live)
+    starved = group is not None and group.oom_kills() > 0
     lifetime.announce(lock, KILLED if code is None else code)
     record = records.load(home, id)
     # Its engine was killed before the container ran: nobody knows it, so it never was.
     unborn = code is None and live is None
     try:
+        if group is not None:
+            group.remove()
         if record is None or record.remove or unborn:
             remove(home, id, record.name if record else names.of(home, id))
         else:
             record.exit_code = KILLED if code is None else code
             record.error = error or ("the engine was killed" if code is None else "")
+            record.oom_killed = starved
             ran = ran and live is not None
             record.status = "exited" if ran else "created"
             record.started = live.started if live is not None and ran else ""
@@ -55,6 +64,20 @@ def teardown(
             record.save(home)
     finally:
         lifetime.drop(home, id, lock)
+    return starved
+
+
+def find_cgroup(home: Home, id: str, live: Live | None) -> Any:
+    """The cgroup that a container may have, or None: from its state, or where its engine was
+    killed before that was written, from the specification."""
+    if live is not None:
+        path = live.cgroup
+    else:
+        try:
+            path = jsonio.read(home.container(id, "config.json"))["linux"].get("cgroupsPath")
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
+    return cgroups.choose(path) if path else None
 
 
 def kill(live: Live) -> None:

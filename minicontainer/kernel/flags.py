@@ -15,6 +15,7 @@ _ARM = os.uname().machine == "aarch64"
 # <asm/unistd.h>
 NR_pivot_root = 41 if _ARM else 155
 NR_keyctl = 219 if _ARM else 250
+NR_bpf = 280 if _ARM else 321
 NR_open_tree, NR_move_mount, NR_fsopen, NR_fsconfig, NR_fsmount = 428, 429, 430, 431, 432
 NR_clone3, NR_close_range, NR_openat2, NR_pidfd_getfd = 435, 436, 437, 438
 NR_mount_setattr = 442

@@ -368,15 +368,17 @@ def start_time(pid: int) -> int:
     return int(text[text.rindex(b")") + 2 :].split()[19])
 
 
-def run(child: Callable[[], None], namespaces: int = 0) -> int:
+def run(child: Callable[[], None], namespaces: int = 0, cgroup: int | None = None) -> int:
     """Spawn, pass the terminal's and the user's signals on, wait: the parent half of a stage.
+
+    cgroup: as for `spawn`.
 
     Returns the exit code; an error before exec is printed, as the engine would, and gives its
     code.
     """
     # Held back until there is somebody to pass them on to.
     mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _FORWARDED)
-    process = spawn(child, namespaces)
+    process = spawn(child, namespaces, cgroup)
     forward_signals(process)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
     try:

@@ -47,15 +47,19 @@ def run(
     devpts: int | None,
     go: int,
     init: bool,
+    group: Any,
 ) -> None:
     """Build the container around the calling process and become its program.
 
     Arguments as for `start.start`; go: read end of the pipe on which the parent says that the
-    container is recorded. Returns only by raising: the caller reports it and ends.
+    container is recorded; group: its cgroup, or None. Returns only by raising: the caller reports
+    it and ends.
     """
     linux = spec.get("linux", {})
     wanted = spec["process"]
 
+    if group is not None:
+        group.enter()
     syscalls.prctl(flags.PR_SET_DUMPABLE, 0)  # our memory and /proc/self/exe are the host's
     limits.adjust_oom_score(wanted.get("oomScoreAdj"))
     syscalls.through("setsid", os.setsid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import EngineError
-from ..kernel import chroot, flags, namespaces, paths, process, syscalls, terminal
+from ..kernel import cgroups, chroot, flags, namespaces, paths, process, syscalls, terminal
 from . import child
 from . import spec as specification
 
@@ -59,18 +59,21 @@ def join(
     streams: tuple[int, int, int],
     *,
     has_terminal: bool = False,
+    limited: bool = False,
     fork: bool = False,
 ) -> process.Process:
     """Start a process in the namespaces of a container; returns once it is its program.
 
     pid, started: the container's first process and its start time. wanted: an OCI `process`
     object, whose user, capabilities and limits hold here as they do in `run`. streams: its
-    standard input, output and error. Raises EngineError (126, 127 or 125).
+    standard input, output and error. limited: the container has a cgroup, which the process is
+    born into. Raises EngineError (126, 127 or 125).
     """
     specification.check_process(wanted)
     pidfd = open_container(pid, started)
     own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    group = cgroups.of(pid) if limited else None
     try:
         own = {kind: namespaces.identity("self", kind) for kind in _JOINED}
         how = namespaces.bits([k for k in _JOINED if namespaces.identity(pid, k) != own[k]])
@@ -79,7 +82,9 @@ def join(
         namespaces.join(pidfd, flags.CLONE_NEWPID)
         try:
             joined = process.spawn(
-                lambda: _enter(pidfd, root, how, wanted, streams, has_terminal), fork=fork
+                lambda: _enter(pidfd, root, how, wanted, streams, has_terminal, group),
+                cgroup=group.descriptor if group is not None else None,
+                fork=fork,
             )
         finally:
             syscalls.setns(own_pids, flags.CLONE_NEWPID)
@@ -92,6 +97,8 @@ def join(
             raise
         return joined
     finally:
+        if group is not None:
+            group.close()
         os.close(root)
         os.close(own_pids)
         os.close(pidfd)
@@ -104,7 +111,10 @@ def _enter(
     wanted: dict[str, Any],
     streams: tuple[int, int, int],
     has_terminal: bool,
+    group: Any,
 ) -> None:
+    if group is not None:
+        group.enter()
     # Before we join: whoever is inside may trace or open what it can see and may dump.
     syscalls.prctl(flags.PR_SET_DUMPABLE, 0)
     syscalls.through("setsid", os.setsid)

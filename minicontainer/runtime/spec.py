@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .. import jsonio
 from ..errors import EngineError
-from ..kernel import capabilities, mounts, namespaces
+from ..kernel import capabilities, devicefilter, mounts, namespaces, resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ _NOT_YET = (
     (("process", "selinuxLabel"), "an SELinux label", "18"),
     (("process", "apparmorProfile"), "an AppArmor profile", "18"),
 )
-# The device list is a limit too; until the device cgroup is there, mknod is what must be absent.
-_LIMITS = ("memory", "cpu", "pids", "blockIO", "hugepageLimits", "network", "rdma", "unified")
 
 
 def load(path: str) -> dict[str, Any]:
@@ -76,9 +74,32 @@ def check(spec: Any) -> None:
             value = value.get(key) if isinstance(value, dict) else None
         if value:
             raise EngineError(f"{what} cannot be had yet (chapter {chapter}): {'.'.join(way)}")
-    asked = [k for k in _LIMITS if (linux.get("resources") or {}).get(k)]
-    if asked:
-        raise EngineError(f"limits cannot be had yet (chapter 08): linux.resources.{asked[0]}")
+    _expect(linux.get("cgroupsPath", ""), str, "linux.cgroupsPath")
+    check_resources(_expect(linux.get("resources") or {}, dict, "linux.resources"))
+
+
+def check_resources(wanted: dict[str, Any]) -> None:
+    """The same for linux.resources (config-linux.md, "Control groups")."""
+    for section in resources.KNOWN:
+        for name, value in _expect(wanted.get(section) or {}, dict, section).items():
+            what = f"linux.resources.{section}.{name}"
+            if name.startswith("throttle"):
+                for entry in _expect(value, list, what):
+                    _expect(entry, dict, what)
+                    for key in ("major", "minor", "rate"):
+                        _expect(entry.get(key), int, f"{what}: {key}")
+            elif name in ("cpus", "mems"):
+                _expect(value, str, what)
+            elif name in resources.KNOWN[section] and name != "disableOOMKiller":
+                _expect(value, int, what)
+    for entry in _expect(wanted.get("devices") or [], list, "linux.resources.devices"):
+        devicefilter.numbers(_expect(entry, dict, "a device rule"))
+    for entry in _expect(wanted.get("hugepageLimits") or [], list, "hugepageLimits"):
+        _expect(_expect(entry, dict, "a huge page limit").get("limit"), int, "its limit")
+        _expect(entry.get("pageSize"), str, "its pageSize")
+    for value in _expect(wanted.get("unified") or {}, dict, "linux.resources.unified").values():
+        _expect(value, str, "a value of linux.resources.unified")
+    resources.check(wanted)
 
 
 def _refuse_propagation(words: list[str], what: str) -> None:

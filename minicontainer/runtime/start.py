@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import EngineError
-from ..kernel import flags, mounts, namespaces, process
+from ..kernel import cgroups, flags, mounts, namespaces, process
 from . import child
 from . import spec as specification
 
@@ -37,20 +37,25 @@ def start(
     its child.
 
     Raises EngineError: exit_code 127 or 126 when the program cannot be executed, else 125.
-    Nothing is left behind then.
+    Nothing is left behind then. The cgroup, where the specification asks for one, is the caller's
+    to remove at the end (`remove_cgroup`).
     """
     specification.check(spec)
     root_path = os.path.join(bundle, spec["root"]["path"])
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
+    group: Any = None
     try:
+        # Before the process: there must be no moment outside of the limits.
+        group = create_cgroup(spec, bundle)
 
         def live() -> None:
             # Our copy of the end that the parent writes to: with it open, the pipe of a killed
             # parent would never end, and we would wait for ever.
             os.close(go_write)
-            child.run(spec, bundle, root_mount, root_path, streams, devpts, go_read, init)
+            child.run(spec, bundle, root_mount, root_path, streams, devpts, go_read, init, group)
 
-        container = process.spawn(live, namespaces_at_birth(spec), fork=fork)
+        born_in = group.descriptor if group is not None else None
+        container = process.spawn(live, namespaces_at_birth(spec), born_in, fork=fork)
         try:
             on_created(container)
             os.write(go_write, b"+")
@@ -62,11 +67,39 @@ def start(
             container.wait()
             container.close()
             raise
+        if group is not None:
+            group.close()
+            group = None
         return container
     finally:
+        if group is not None:
+            group.remove()
         for descriptor in (go_read, go_write):
             if descriptor >= 0:
                 os.close(descriptor)
+
+
+def cgroup_path(spec: dict[str, Any], bundle: str) -> str | None:
+    """The cgroup that a specification asks for, by its path or by its limits; None for none."""
+    linux = spec.get("linux", {})
+    if not linux.get("cgroupsPath") and not linux.get("resources"):
+        return None
+    path: str = linux.get("cgroupsPath") or os.path.basename(os.path.abspath(bundle))
+    return path
+
+
+def create_cgroup(spec: dict[str, Any], bundle: str) -> Any:
+    """The cgroup of a container with its limits, before there is a process; None for none. The
+    caller of `start` removes it when the container has ended."""
+    path = cgroup_path(spec, bundle)
+    return path and cgroups.create(path, spec["linux"].get("resources") or {})
+
+
+def remove_cgroup(spec: dict[str, Any], bundle: str) -> None:
+    """The other end of it; it may be called twice."""
+    path = cgroup_path(spec, bundle)
+    if path:
+        cgroups.choose(path).remove()
 
 
 def open_root(bundle: str, spec: dict[str, Any]) -> int:

@@ -53,4 +53,10 @@ def run(bundle: Path, **options: Any) -> tuple[int, str]:
         container, [supervise.Pump(read, None, output.extend)], forward=False
     )
     container.close()
+    remove_cgroup(bundle)
     return code, output.decode()
+
+
+def remove_cgroup(bundle: Path) -> None:
+    """What is left of a bundle's container when it has ended."""
+    start.remove_cgroup(specification.load(str(bundle / "config.json")), str(bundle))

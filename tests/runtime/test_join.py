@@ -56,6 +56,7 @@ def running(tmp_path: Path, rootfs: Path) -> Iterator[Running]:
         container.signal(signal.SIGKILL)
         container.wait()
         container.close()
+        bundle.remove_cgroup(tmp_path)
 
 
 @pytest.mark.parametrize("fork", [False, True], ids=["clone3", "fork"])
@@ -171,6 +172,7 @@ def test_the_root_is_the_containers_also_when_the_engine_runs_in_a_chroot(
         finally:
             container.signal(signal.SIGKILL)
             container.wait()
+            bundle.remove_cgroup(tmp_path)
 
     wanted = json.loads((tmp_path / "config.json").read_text())["process"]
     assert inside(chrooted, flags.CLONE_NEWNS) == [0, "/mark\n"]

@@ -56,7 +56,11 @@ BAD: list[tuple[tuple[str, ...], Any, str]] = [
     (("linux", "namespaces"), [{"type": "pid", "path": "/proc/1/ns/pid"}], "pid namespace"),
     (("linux", "maskedPaths"), ["kcore"], "mount point"),
     (("linux", "seccomp"), {"defaultAction": "SCMP_ACT_ERRNO"}, "seccomp"),
-    (("linux", "resources"), {"memory": {"limit": 1}}, "limits"),
+    (("linux", "resources"), {"memory": {"limit": "1"}}, "linux.resources.memory.limit"),
+    (("linux", "resources"), {"memory": {"kernel": 1}}, "memory.kernel cannot be had"),
+    (("linux", "resources"), {"network": {"classID": 1}}, "network cannot be had"),
+    (("linux", "resources"), {"devices": [{"access": "x"}]}, "device rule"),
+    (("linux", "cgroupsPath"), 5, "cgroupsPath"),
     (("hooks",), {"prestart": [{"path": "/bin/true"}]}, "hooks"),
 ]
 

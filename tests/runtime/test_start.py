@@ -80,6 +80,7 @@ def test_the_host_sees_new_namespaces_and_the_recorded_process_waits(
         container.signal(signal.SIGKILL)
         assert container.wait() == 137
         container.close()
+        bundle.remove_cgroup(tmp_path)
 
 
 def test_a_failed_recording_lets_nothing_run(tmp_path: Path, rootfs: Path) -> None:

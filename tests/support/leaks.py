@@ -75,11 +75,14 @@ CGROUP_ROOTS = _cgroup_roots()
 
 
 def _cgroups() -> set[str]:
+    """What is below `minicontainer` in every hierarchy. That directory itself stays for the next
+    container, as docker's does: it is empty, and to make it anew would cost each start."""
     found = set()
     for root in CGROUP_ROOTS:
         for name in _names(root):
             if name.startswith("minicontainer"):
-                found.add(f"{root}/{name}")
+                if name != "minicontainer":
+                    found.add(f"{root}/{name}")
                 found.update(
                     f"{root}/{name}/{below}"
                     for below in _names(f"{root}/{name}")

@@ -1,0 +1,1 @@
+"""Chapter 08: control groups. No more than its share, and no device that was not given to it."""

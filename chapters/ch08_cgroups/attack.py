@@ -1,0 +1,141 @@
+"""The attack of chapter 08: take what others need, and reach what the host keeps for itself.
+
+Every hog is bounded by the script itself: so much memory, so many processes, so many seconds, and
+it ends. The disk is opened for reading. The release agent is a program that does nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from chapters import patience, stages
+from chapters.ch06_devices.attack import find_disk
+from chapters.ground import Ground, Missing
+
+MIB = 1 << 20
+HOG, SEVERAL = 160, 200
+
+
+def hog_memory(ground: Ground) -> bool:
+    """take 160 MiB of memory"""
+    script = 'dd if=/dev/zero of=/dev/null bs="$1"M count=1 && echo "has it"'
+    return "has it" in ground.run(script, str(HOG), may_die=True)
+
+
+def hog_memory_by_files(ground: Ground) -> bool:
+    """take 160 MiB of memory by writing files that are nowhere else"""
+    script = """
+        mkdir -p /mnt && mount -t tmpfs -o size=1g hog /mnt && cd /mnt || cd /dev/shm
+        dd if=/dev/zero of=file bs=1M count="$1" && echo "has it"
+    """
+    return "has it" in ground.run(script, str(HOG), may_die=True)
+
+
+def hog_the_cache(ground: Ground) -> bool:
+    """fill the host's page cache, by reading 160 MiB of files"""
+    file = ground.rootfs / "big"
+    with open(file, "wb") as made:
+        made.truncate(HOG * MIB)
+    if cached(file):
+        raise Missing("this file system has no page cache to be filled")
+    ground.run("cat /big >/dev/null", may_die=True)
+    return cached(file) > HOG * MIB * 3 // 4
+
+
+def cached(file: Path) -> int:
+    """How many bytes of a file are in memory (mincore(2))."""
+    size = file.stat().st_size
+    with open(file, "r+b") as opened, mmap.mmap(opened.fileno(), size) as pages:
+        told = ctypes.create_string_buffer(size // mmap.PAGESIZE)
+        view = ctypes.c_char.from_buffer(pages)
+        mincore = ctypes.CDLL(None).mincore
+        mincore(ctypes.c_void_p(ctypes.addressof(view)), ctypes.c_size_t(size), told)
+        del view
+        return sum(byte & 1 for byte in told.raw) * mmap.PAGESIZE
+
+
+def hog_processes(ground: Ground) -> bool:
+    """start 200 processes: a fork bomb with a short fuse"""
+    script = """
+        (i=0; while [ $i -lt "$1" ]; do sleep 100 & i=$((i + 1)); echo started; done)
+    """
+    return ground.run(script, str(SEVERAL), may_die=True).count("started") == SEVERAL
+
+
+def hog_the_processor(ground: Ground) -> bool:
+    """leave a busy neighbour a tenth of the processor"""
+    allowed = os.sched_getaffinity(0)
+    # All on one processor, so that it does not matter how many the machine has.
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        neighbour = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
+        try:
+            script = """
+                for i in 1 2 3 4 5 6 7 8; do (while :; do :; done) & pids="$pids $!"; done
+                sleep "$1"
+                kill $pids; wait; times
+            """
+            before = used(neighbour.pid)
+            # Longer than the start takes, during which the neighbour has the processor alone.
+            told = ground.run(script, str(round(min(10, patience.seconds(2)))))
+            left = used(neighbour.pid) - before
+        finally:
+            stages.kill_tree(neighbour.pid)
+            neighbour.wait()
+    finally:
+        os.sched_setaffinity(0, allowed)
+    taken = sum(map(seconds, told.split()[-2:]))
+    return left < taken / 3
+
+
+def used(pid: int) -> float:
+    """The processor time of a process, in seconds (proc(5), /proc/PID/stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def seconds(text: str) -> float:
+    """What the shell's `times` prints: `0m1.23s`."""
+    minutes, _, rest = text.rstrip("s").partition("m")
+    return int(minutes) * 60 + float(rest)
+
+
+def read_the_disk(ground: Ground) -> bool:
+    """make a node for the host's disk, on a file system of one's own, and read it"""
+    major, minor = find_disk()
+    script = """
+        mkdir -p /mnt && mount -t tmpfs mine /mnt
+        for directory in /mnt /tmp /dev/shm; do
+            mknod $directory/disk b "$1" "$2" &&
+                dd if=$directory/disk of=/dev/null bs=512 count=1 && echo "read it"
+        done
+    """
+    return "read it" in ground.run(script, str(major), str(minor))
+
+
+def name_a_release_agent(ground: Ground) -> bool:
+    """name the program that the kernel runs, as the host's root, when a cgroup gets empty"""
+    with tempfile.TemporaryDirectory(dir=ground.directory) as directory:
+        name = f"name=attack-{os.path.basename(directory).lower()}"
+        script = """
+            mkdir -p /mnt/groups && mount -t cgroup -o "none,$1" groups /mnt/groups &&
+                echo /bin/true >/mnt/groups/release_agent && cat /mnt/groups/release_agent
+        """
+        return "/bin/true" in ground.run(script, name)
+
+
+ATTACKS = (
+    hog_memory,
+    hog_memory_by_files,
+    hog_the_cache,
+    hog_processes,
+    hog_the_processor,
+    read_the_disk,
+    name_a_release_agent,
+)
