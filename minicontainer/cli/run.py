@@ -27,7 +27,7 @@ DOCKER_LATER = (
     "--isolation --kernel-memory --link --link-local-ip --log-driver --log-opt --mac-address "
     "--memory -m --memory-reservation --memory-swap --memory-swappiness --net-alias "
     "--network-alias --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit "
-    "--privileged --publish -p --publish-all -P --restart --runtime --security-opt --shm-size "
+    "--publish -p --publish-all -P --restart --runtime --shm-size "
     "--storage-opt --sysctl --use-api-socket --userns --uts --volume-driver --volumes-from"
 )
 
@@ -54,11 +54,14 @@ OPTIONS = (
     Option("--network", "none: an own network with nothing in it; host: the host's", value="MODE",
            default="none"),
     Option("--platform", "the image's platform: os[/arch[/variant]]", value="PLATFORM"),
+    Option("--privileged", "all capabilities that the engine has, all devices, no masked paths"),
     Option("--pull", "when to pull the image: always, missing, never", value="WHEN",
            default="missing"),
     Option("--quiet -q", "show no progress of the pull"),
     Option("--read-only", "make the root file system read-only"),
     Option("--rm", "remove the container when it ends"),
+    Option("--security-opt", "no-new-privileges[=true|false]: no program may gain powers; "
+           "systempaths=unconfined: no masked paths", value="OPTION", many=True),
     Option("--sig-proxy", "pass signals on to the process", default=True),
     Option("--stop-signal", "the signal that asks the container to end", value="SIGNAL"),
     Option("--stop-timeout", "seconds to wait before the container is killed", value="SECONDS",
@@ -142,6 +145,8 @@ def make_settings(values: Values) -> Settings:
         init=values.flag("init"),
         cap_add=values.many("cap-add"),
         cap_drop=values.many("cap-drop"),
+        privileged=values.flag("privileged"),
+        security=values.many("security-opt"),
         ulimits=arguments.ulimits(values.many("ulimit")),
         stop_signal=signal,
         stop_timeout=values.number("stop-timeout"),

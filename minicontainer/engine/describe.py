@@ -48,13 +48,14 @@ def inspect(home: Home, record: Record) -> dict[str, Any]:
         "HostConfig": {
             "AutoRemove": record.remove,
             "Binds": [f"{m['source']}:{m['destination']}" for m in record.mounts if _is_bind(m)],
-            "CapAdd": None,
-            "CapDrop": None,
+            "CapAdd": record.cap_add or None,
+            "CapDrop": record.cap_drop or None,
             "GroupAdd": record.groups,
             "Init": record.init,
             "NetworkMode": record.network,
-            "Privileged": False,
+            "Privileged": record.privileged,
             "ReadonlyRootfs": record.read_only,
+            "SecurityOpt": record.security or None,
             "Tmpfs": {
                 m["destination"]: ",".join(m["options"]) for m in record.mounts if not _is_bind(m)
             },

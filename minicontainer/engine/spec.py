@@ -10,7 +10,7 @@ import os
 
 from .. import files, jsonio
 from ..kernel import devices, terminal
-from . import users
+from . import security, users
 from .create import DEFAULT_PATH, merge_environment
 
 TYPE_CHECKING = False
@@ -41,6 +41,8 @@ def build(home: Home, record: Record, root: int) -> dict[str, Any]:
     """
     user = users.resolve(root, record.user, record.groups)
     write_network_files(home, record)
+    # moby, oci.WithPrivileged and parseSystemPaths
+    open_paths = record.privileged or record.system_paths
     return {
         "ociVersion": VERSION,
         "process": process(record, user),
@@ -49,9 +51,10 @@ def build(home: Home, record: Record, root: int) -> dict[str, Any]:
         "mounts": mounts(home, record),
         "linux": {
             "namespaces": namespaces(record),
-            "maskedPaths": list(devices.MASKED),
-            "readonlyPaths": list(devices.READONLY),
-            "resources": {"devices": [{"allow": False, "access": "rwm"}]},
+            "maskedPaths": [] if open_paths else list(devices.MASKED),
+            "readonlyPaths": [] if open_paths else list(devices.READONLY),
+            "devices": security.host_devices() if record.privileged else [],
+            "resources": {"devices": [{"allow": record.privileged, "access": "rwm"}]},
         },
     }
 
@@ -66,7 +69,7 @@ def process(record: Record, user: users.User) -> dict[str, Any]:
         "cwd": record.workdir,
         "capabilities": capability_sets(record.capabilities, user.uid),
         "rlimits": record.ulimits,
-        "noNewPrivileges": False,
+        "noNewPrivileges": record.no_new_privileges,
     }
 
 
@@ -84,7 +87,7 @@ def environment(record: Record, home: str, tty: bool, changes: Sequence[str] = (
 
 def capability_sets(names: list[str], uid: int) -> dict[str, list[str]]:
     """Root has them at once; another user only through a program that carries them, and no set
-    is inheritable (CVE-2022-24769)."""
+    is inheritable (CVE-2022-24769), so that none is ambient either (moby, oci.SetCapabilities)."""
     if uid:
         return {"bounding": names}
     return {"bounding": names, "effective": names, "permitted": names}
@@ -105,19 +108,20 @@ def mounts(home: Home, record: Record) -> list[dict[str, Any]]:
     the same place.
     """
     safe = ["nosuid", "noexec", "nodev"]
+    kernel = safe if record.privileged else [*safe, "ro"]
     defaults = [
         mount("/proc", "proc", "proc", safe),
         mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount("/dev/pts", "devpts", "devpts", terminal.DEVPTS_WORDS),
         mount("/dev/shm", "tmpfs", "shm", [*safe, "mode=1777", "size=67108864"]),
         mount("/dev/mqueue", "mqueue", "mqueue", safe),
-        mount("/sys", "sysfs", "sysfs", [*safe, "ro"]),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", [*safe, "ro"]),
+        mount("/sys", "sysfs", "sysfs", kernel),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", kernel),
     ]
     how = ["rbind", "rprivate", *(["ro"] if record.read_only else [])]
     for name in ("resolv.conf", "hostname", "hosts"):
         defaults.append(mount(f"/etc/{name}", "bind", home.container(record.id, name), how))
-    own = [without_devices(entry) for entry in record.mounts]
+    own = [e if record.privileged else without_devices(e) for e in record.mounts]
     own.sort(key=lambda entry: entry["destination"].count("/"))
     taken = {entry["destination"] for entry in own}
     return [entry for entry in defaults if entry["destination"] not in taken] + own

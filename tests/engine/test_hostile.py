@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from minicontainer.engine import create, teardown
+from minicontainer.engine import teardown
 from minicontainer.engine.home import Home
-from minicontainer.errors import EngineError
 from tests.support.engine import Engine
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.tools("busybox")]
@@ -47,20 +46,6 @@ def test_device_files_of_a_volume_are_dead_and_read_only_goes_down(
     assert "Read-only file system" in done.stderr
     one = engine.run("run", "--rm", "-v", "/dev/zero:/one", starter, "head", "-c", "1", "/one")
     assert one.stdout == "\0"
-
-
-def test_mknod_comes_with_the_device_cgroup() -> None:
-    with pytest.raises(EngineError, match="chapter 08"):
-        create.choose_capabilities(["MKNOD"], [])
-    assert "CAP_MKNOD" not in create.choose_capabilities(["ALL"], [])
-
-
-def test_no_exec_beside_a_tracer(engine: Engine, starter: str) -> None:
-    words = ["run", "-d", "--name", "tracer", "--cap-add", "SYS_PTRACE", starter]
-    engine.run(*words, "sleep", "1000")
-    done = engine.run("exec", "tracer", "true", check=False)
-    assert "CAP_SYS_PTRACE" in done.stderr
-    assert done.returncode
 
 
 def test_a_start_is_not_swept_away(engine: Engine, starter: str) -> None:
