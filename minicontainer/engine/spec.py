@@ -53,10 +53,17 @@ def build(home: Home, record: Record, root: int) -> dict[str, Any]:
             "namespaces": namespaces(record),
             "maskedPaths": [] if open_paths else list(devices.MASKED),
             "readonlyPaths": [] if open_paths else list(devices.READONLY),
-            "devices": security.host_devices() if record.privileged else [],
+            "devices": all_devices(record) if record.privileged else [],
             "resources": {"devices": [{"allow": record.privileged, "access": "rwm"}]},
         },
     }
+
+
+def all_devices(record: Record) -> list[dict[str, Any]]:
+    """The host's devices, for --privileged; none where the user brings a /dev, in which they would
+    be made (runc, needsSetupDev)."""
+    brought = any(mount["destination"] == "/dev" for mount in record.mounts)
+    return [] if brought else security.host_devices()
 
 
 def process(record: Record, user: users.User) -> dict[str, Any]:

@@ -109,6 +109,8 @@ def mask(root: int, masked: Sequence[str]) -> None:
 
     Paths that do not exist here are passed over: kernels differ.
     """
+    if not masked:
+        return
     null = open_null(root)
     try:
         for path in masked:

@@ -141,6 +141,16 @@ def test_privileged(engine: Engine, starter: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+def test_privileged_makes_no_devices_in_a_dev_of_the_users(
+    engine: Engine, starter: str, tmp_path: Path
+) -> None:
+    (tmp_path / "dev").mkdir()
+    os.mknod(tmp_path / "dev" / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    engine.run("run", "--rm", "--privileged", "-v", f"{tmp_path}/dev:/dev", starter, "true")
+    assert set(os.listdir(tmp_path / "dev")) == {"null", "pts", "shm", "mqueue"}
+
+
+@pytest.mark.root
 def test_privileged_has_the_devices_modes_and_never_changes_a_bound_one(
     engine: Engine, starter: str, tmp_path: Path
 ) -> None:

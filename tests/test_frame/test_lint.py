@@ -19,7 +19,7 @@ MODULE_LINES = 350
 # The aim is 8,000 for the whole (docs/architecture.md). More than half is image/, whose parsers of
 # hostile archives, registries and names are long; this holds the line until they are shorter. The
 # rest is what few privileges cost, and telling of them.
-ENGINE_LINES = 10_500
+ENGINE_LINES = 11_000
 
 NO_CODE = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
