@@ -286,12 +286,12 @@ def _limits(pid: int) -> Part:
     found: Part = {"Chapter": 8}
     for name, (controller, new, old) in _LIMITS.items():
         text = None
-        for key, file in (("", new), (controller, old)):
-            if text is None and key in groups:
-                tree, path = groups[key]
-                text = _first_line(f"{tree}{path}/{file}")
-                if text is None and path == "/" and key:
-                    text = "max"  # the root of a v1 tree has no limit, nor a file for it
+        # Where both are mounted a controller is in one of them (a hybrid host).
+        key, file = (controller, old) if controller in groups else ("", new)
+        if key in groups:
+            tree, path = groups[key]
+            # The root of a tree has no limit, nor a file for it.
+            text = _first_line(f"{tree}{path}/{file}") or ("max" if path == "/" else None)
         # No limit is `max` in v2; in v1 it is -1, or the largest number of pages.
         free = text is not None and (text.split()[:1] == ["max"] or text[:5] in ("-1", "92233"))
         found[name] = "none" if free else text or "unknown"
