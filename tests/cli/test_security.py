@@ -15,7 +15,7 @@ from minicontainer.engine.security import host_devices
 from minicontainer.kernel import capabilities, devices
 from tests.support.engine import Engine
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.vm]
 
 
 def start(engine: Engine, starter: str, *options: str) -> None:

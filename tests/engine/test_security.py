@@ -19,6 +19,7 @@ from minicontainer.errors import EngineError
 from minicontainer.kernel import capabilities
 from tests.support.engine import Engine
 
+pytestmark = pytest.mark.vm
 AVAILABLE = capabilities.read()["CapBnd"]
 DEFAULT = f"{capabilities.mask(capabilities.DEFAULT):x}"
 
@@ -126,7 +127,7 @@ def test_privileged(engine: Engine, starter: str, tmp_path: Path) -> None:
         grep CapEff /proc/self/status | cut -f 2
         [ -w /proc/sys/kernel/core_pattern ] && [ -w /sys/class/net/lo/mtu ] && echo writable
         grep -c -E ' (/proc|/sys)/[^ ]* ' /proc/mounts
-        mkdir -p /sys/fs/cgroup/*/ && grep -E ' /sys/fs/cgroup' /proc/mounts | grep -c ' ro,'
+        grep -E ' /sys/fs/cgroup' /proc/mounts | grep -c ' ro,'
         mknod /x c 1 5 && head -c 1 /x | od -An -tx1
         mount -t tmpfs mine /mnt && echo mounted
         head -c 1 /volume/zero | od -An -tx1
