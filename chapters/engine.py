@@ -16,8 +16,8 @@ from typing import Any
 
 from chapters import command_line
 from minicontainer.engine import spec as specification
-from minicontainer.engine.create import CAPABILITIES, DEFAULT_PATH
-from minicontainer.kernel import devicefilter, devices, overlay, terminal
+from minicontainer.engine.create import DEFAULT_PATH
+from minicontainer.kernel import capabilities, devicefilter, devices, overlay, terminal
 from minicontainer.kernel.process import forward_signals
 from minicontainer.runtime import start, supervise
 
@@ -52,7 +52,7 @@ def describe(command: list[str]) -> dict[str, Any]:
             "args": command,
             "env": [f"PATH={DEFAULT_PATH}", "HOME=/root", "TERM=xterm"],
             "cwd": "/",
-            "capabilities": specification.capability_sets(list(CAPABILITIES), 0),
+            "capabilities": specification.capability_sets(capabilities.DEFAULT, 0),
         },
         "root": {"path": "rootfs"},
         "hostname": "container",

@@ -74,8 +74,6 @@ UNSEEN = {
     "enter_directory: raise EngineError(f'the working directory {path!r} lies outside of the "
     "container')": "this C library says ENOENT; others return (unreachable)",
     "change: syscalls.prctl(flags.PR_SET_KEEPCAPS, 0)": "exec clears it too",
-    "confine: process.hand_over()": "only a tracer inside can forge a report; "
-    "tests/kernel/test_process.py is one",
     "make_working_directory: raise EngineError(f'cannot make the working directory {path!r}: "
     "{reason}') from error": "the step after the next fails too, with another sentence",
 }

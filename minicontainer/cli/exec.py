@@ -15,6 +15,7 @@ OPTIONS = (
            value="NAME[=VALUE]", many=True),
     Option("--env-file", "read environment variables from a file", value="FILE", many=True),
     Option("--interactive -i", "pass the standard input to the command"),
+    Option("--privileged", "all capabilities that the engine has"),
     Option("--tty -t", "give the command a terminal"),
     Option("--user -u", "who the process is", value="USER[:GROUP]"),
     Option("--workdir -w", "the working directory", value="DIR"),
@@ -36,6 +37,7 @@ def execute(home: Home, values: Values) -> int:
         env=arguments.environment(values.many("env-file"), values.many("env")),
         workdir=values.text("workdir"),
         user=values.text("user"),
+        privileged=values.flag("privileged"),
         tty=tty,
         interactive=interactive,
         detach=values.flag("detach"),
@@ -50,5 +52,5 @@ EXEC = Command(
     OPTIONS,
     minimum=2,
     interspersed=False,
-    later="--detach-keys --privileged",
+    later="--detach-keys",
 )

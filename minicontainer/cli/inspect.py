@@ -58,8 +58,26 @@ def _print(found: Sequence[dict[str, Any]], template: str | None) -> None:
             print(output.render(template or "", value))
 
 
+def security(home: Home, values: Values) -> int:
+    """What running containers can do, from the kernel: in words, or as `--format` asks."""
+    from ..engine import ending, powers
+    from .security import describe as in_words
+
+    def look(home: Home, word: str) -> dict[str, Any]:
+        record = names.find(home, word)
+        found = powers.read(ending.require_running(home, record))
+        return {"Id": record.id, "Name": f"/{record.name}", **found}
+
+    if values.text("format") is not None:
+        return _show(home, values, look)
+    teardown.reconcile(home)
+    return output.for_each(values.words, lambda word: print(in_words(look(home, word))))
+
+
 def inspect(home: Home, values: Values) -> int:
     """The action of `minicontainer inspect`."""
+    if values.flag("security"):
+        return security(home, values)
     kinds: dict[str | None, Look] = {None: anything, "container": container, "image": image}
     look = kinds.get(values.text("type"))
     if look is None:
@@ -69,6 +87,8 @@ def inspect(home: Home, values: Values) -> int:
 
 def inspect_container(home: Home, values: Values) -> int:
     """The action of `minicontainer container inspect`."""
+    if values.flag("security"):
+        return security(home, values)
     return _show(home, values, container)
 
 
@@ -79,12 +99,14 @@ def inspect_image(home: Home, values: Values) -> int:
 
 FORMAT = Option("--format -f", "json, or a template such as {{.State.Pid}}", value="FORMAT")
 
+SECURITY = Option("--security", "what a running container can do, as the kernel tells it, in words")
+
 INSPECT = Command(
     "inspect",
     "NAME|ID [NAME|ID...]",
     "Show all that is known of containers and images",
     inspect,
-    (FORMAT, Option("--type", "look only for a container or an image", value="TYPE")),
+    (FORMAT, SECURITY, Option("--type", "look only for a container or an image", value="TYPE")),
     minimum=1,
     later="--size -s",
 )
@@ -94,7 +116,7 @@ CONTAINER_INSPECT = Command(
     "CONTAINER [CONTAINER...]",
     "Show all that is known of containers",
     inspect_container,
-    (FORMAT,),
+    (FORMAT, SECURITY),
     minimum=1,
     later="--size -s",
 )

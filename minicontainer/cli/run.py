@@ -23,8 +23,8 @@ DOCKER_LATER = (
     "--health-retries --health-start-interval --health-start-period --health-timeout "
     "--io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --link "
     "--link-local-ip --log-driver --log-opt --mac-address --memory-swappiness --net-alias "
-    "--network-alias --no-healthcheck --pid --privileged --publish -p --publish-all -P "
-    "--restart --runtime --security-opt --storage-opt --use-api-socket --userns --uts "
+    "--network-alias --no-healthcheck --pid --publish -p --publish-all -P "
+    "--restart --runtime --storage-opt --use-api-socket --userns --uts "
     "--volume-driver --volumes-from"
 )
 
@@ -51,11 +51,14 @@ OPTIONS = tuple(sorted((
     Option("--network", "none: an own network with nothing in it; host: the host's", value="MODE",
            default="none"),
     Option("--platform", "the image's platform: os[/arch[/variant]]", value="PLATFORM"),
+    Option("--privileged", "all capabilities that the engine has, all devices, no masked paths"),
     Option("--pull", "when to pull the image: always, missing, never", value="WHEN",
            default="missing"),
     Option("--quiet -q", "show no progress of the pull"),
     Option("--read-only", "make the root file system read-only"),
     Option("--rm", "remove the container when it ends"),
+    Option("--security-opt", "no-new-privileges[=true|false]: no program may gain powers; "
+           "systempaths=unconfined: no masked paths", value="OPTION", many=True),
     Option("--sig-proxy", "pass signals on to the process", default=True),
     Option("--stop-signal", "the signal that asks the container to end", value="SIGNAL"),
     Option("--stop-timeout", "seconds to wait before the container is killed", value="SECONDS",
@@ -140,6 +143,8 @@ def make_settings(values: Values) -> Settings:
         init=values.flag("init"),
         cap_add=values.many("cap-add"),
         cap_drop=values.many("cap-drop"),
+        privileged=values.flag("privileged"),
+        security=values.many("security-opt"),
         ulimits=arguments.ulimits(values.many("ulimit")),
         limits=limits.limits(values),
         **limits.others(values),

@@ -8,8 +8,8 @@ from .. import files
 from ..errors import EngineError
 from ..image.blobs import explain
 from ..image.store import ImageNotFound
-from ..kernel import capabilities, cgroups, overlay
-from . import lifetime, names, teardown
+from ..kernel import cgroups, overlay
+from . import lifetime, names, security, teardown
 from . import limits as limiting
 from . import record as records
 from .fetch import fetch, is_usable
@@ -26,13 +26,6 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STOP_TIMEOUT = 10
 
-# Docker's list.
-CAPABILITIES = (
-    "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FSETID CAP_FOWNER CAP_MKNOD CAP_NET_RAW CAP_SETGID "
-    "CAP_SETUID CAP_SETFCAP CAP_SETPCAP CAP_NET_BIND_SERVICE CAP_SYS_CHROOT CAP_KILL "
-    "CAP_AUDIT_WRITE"
-).split()
-
 NETWORKS = ("none", "host")
 
 
@@ -44,6 +37,7 @@ class Settings:
     away. mounts: OCI mounts (config.md, "Mounts"); sources: host directories that `-v` makes
     when they are missing. groups: names or numbers to add. ulimits: OCI rlimits. limits,
     devices: docker's HostConfig fields (see `limits`); device_rules: `c 10:200 rwm`.
+    privileged, cap_add, cap_drop, security: as the options of `run`, see `security`.
     """
 
     def __init__(
@@ -69,6 +63,8 @@ class Settings:
         init: bool = False,
         cap_add: Sequence[str] = (),
         cap_drop: Sequence[str] = (),
+        privileged: bool = False,
+        security: Sequence[str] = (),
         ulimits: Sequence[dict[str, Any]] = (),
         limits: dict[str, Any] | None = None,
         devices: Sequence[dict[str, str]] = (),
@@ -102,6 +98,8 @@ class Settings:
         self.init = init
         self.cap_add = list(cap_add)
         self.cap_drop = list(cap_drop)
+        self.privileged = privileged
+        self.security = list(security)
         self.ulimits = list(ulimits)
         self.limits = limits or {}
         self.devices = list(devices)
@@ -199,6 +197,7 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
         )
     hostname = os.uname().nodename if settings.network == "host" else id[:12]
     entrypoint, command = combine_command(config, settings)
+    options = security.Options(settings.security)
     return records.Record(
         id=id,
         created=records.now(),
@@ -221,7 +220,18 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
         groups=settings.groups,
         stop_signal=settings.stop_signal or config.get("StopSignal") or "SIGTERM",
         stop_timeout=STOP_TIMEOUT if settings.stop_timeout is None else settings.stop_timeout,
-        capabilities=choose_capabilities(settings.cap_add, settings.cap_drop, unguarded),
+        capabilities=security.choose_capabilities(
+            settings.cap_add,
+            settings.cap_drop,
+            privileged=settings.privileged,
+            unguarded=unguarded,
+        ),
+        cap_add=settings.cap_add,
+        cap_drop=settings.cap_drop,
+        privileged=settings.privileged,
+        security=settings.security,
+        no_new_privileges=options.no_new_privileges,
+        system_paths=options.system_paths,
         ulimits=settings.ulimits,
         limits=limiting.check(settings.limits),
         devices=settings.devices,
@@ -260,38 +270,6 @@ def merge_environment(base: Sequence[str], changes: Sequence[str]) -> list[str]:
         else:
             merged.pop(name, None)
     return [f"{name}={value}" for name, value in merged.items() if name]
-
-
-def choose_capabilities(add: Sequence[str], drop: Sequence[str], unguarded: str = "") -> list[str]:
-    """The capabilities after --cap-add and --cap-drop (docker run reference, "Runtime privilege
-    and Linux capabilities"); ALL means all that the engine itself can give.
-
-    unguarded: why there is no device filter, "" where there is one. Without it CAP_MKNOD is the
-    host's disks: it is left out, and refused by name.
-    """
-    wanted_add, wanted_drop = _names(add), _names(drop)
-    if unguarded:
-        if "CAP_MKNOD" in wanted_add:
-            raise EngineError(
-                f"CAP_MKNOD cannot be had here: it would give the host's disks, since {unguarded}"
-            )
-        wanted_drop = [*wanted_drop, "CAP_MKNOD"]
-    if "ALL" in wanted_add:
-        kept = capabilities.words(capabilities.read()["CapBnd"])
-    elif "ALL" in wanted_drop:
-        kept = []
-    else:
-        kept = [name for name in CAPABILITIES if name not in wanted_drop]
-    if "ALL" in wanted_add:
-        return [name for name in kept if name not in wanted_drop]
-    return kept + [name for name in wanted_add if name not in kept]
-
-
-def _names(given: Sequence[str]) -> list[str]:
-    upper = [name.upper() for name in given]
-    named = ["ALL" if name == "ALL" else f"CAP_{name.removeprefix('CAP_')}" for name in upper]
-    capabilities.mask([name for name in named if name != "ALL"])  # refuses unknown ones
-    return named
 
 
 def check_hostname(name: str) -> str:

@@ -6,7 +6,7 @@ import os
 
 from ..errors import EngineError
 from ..runtime import join
-from . import ending, users
+from . import ending, security, users
 from . import spec as specs
 from . import streams as plumbing
 from .run import attend
@@ -28,24 +28,23 @@ def execute(
     env: Sequence[str] = (),
     workdir: str | None = None,
     user: str | None = None,
+    privileged: bool = False,
     tty: bool = False,
     interactive: bool = False,
     detach: bool = False,
 ) -> int:
     """Run a command in a running container; its exit code (0 at once when detached).
 
-    env: NAME=value on top of the container's; user, workdir: instead of the container's. Raises
-    EngineError: the container does not run (1), the command cannot be executed (126, 127).
+    env: NAME=value on top of the container's; user, workdir: instead of the container's.
+    privileged: with all capabilities that the engine has. Raises EngineError: the container does
+    not run (1), the command cannot be executed (126, 127).
     """
     live = ending.require_running(home, record)
-    if "CAP_SYS_PTRACE" in record.capabilities:
-        # Between its birth in the container's PID namespace and its setns the joining process is
-        # root of the host, and being undumpable does not hide it from this capability.
-        raise EngineError(
-            "exec into a container with CAP_SYS_PTRACE cannot be had yet: its processes could "
-            "trace ours while it joins"
-        )
     process = compose(home, record, live, command, env=env, workdir=workdir, user=user, tty=tty)
+    if privileged:
+        process["capabilities"] = specs.capability_sets(
+            security.choose_capabilities((), (), privileged=True), 0
+        )
     uid = process["user"]["uid"]
     with _open_streams(live.pid, uid, tty, interactive, detach) as streams:
         joined = join.join(
@@ -75,7 +74,12 @@ def compose(
     user: str | None,
     tty: bool,
 ) -> dict[str, Any]:
-    """The OCI `process` object: the container's own, with another command."""
+    """The OCI `process` object: the container's own, with another command.
+
+    The capabilities are the container's, also for another user (moby, execSetPlatformOpt): who is
+    not root loses them by the exec, and root in a container of another user gets them by it, up to
+    the bounding set. With no-new-privileges the exec gives nothing.
+    """
     if workdir is not None and not workdir.startswith("/"):
         raise EngineError(
             f"the working directory {workdir!r} is invalid, it needs to be an absolute path"
@@ -93,7 +97,6 @@ def compose(
         "args": list(command),
         "env": specs.environment(record, found.home, tty, env),
         "cwd": workdir or own["cwd"],
-        "capabilities": specs.capability_sets(record.capabilities, found.uid),
     }
 
 

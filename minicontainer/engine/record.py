@@ -47,7 +47,13 @@ class Record:
     groups: list[str]
     stop_signal: str
     stop_timeout: int
-    capabilities: list[str]
+    capabilities: list[str]  # what came of the next three
+    cap_add: list[str]
+    cap_drop: list[str]
+    privileged: bool
+    security: list[str]  # --security-opt as given; what it says is in the next two
+    no_new_privileges: bool
+    system_paths: bool  # /proc and /sys without masks
     ulimits: list[dict[str, Any]]
     limits: dict[str, Any]  # docker's HostConfig fields, those that were asked for
     devices: list[dict[str, str]]  # docker's DeviceMapping

@@ -159,7 +159,7 @@ def mount_root(home: Home, record: Record) -> int:
             # What is thrown away at the end need not be written to the disk first.
             volatile=record.remove,
         )
-        if not record.guarded:
+        if not (record.guarded or record.privileged):
             # An image may bring device files. Without a device filter nothing else keeps one
             # with the number of the host's disk from being the host's disk.
             mounts.forbid_devices(root)

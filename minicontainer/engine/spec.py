@@ -10,7 +10,7 @@ import os
 
 from .. import files, jsonio
 from ..kernel import cgroups, devicefilter, devices, terminal
-from . import limits, users
+from . import limits, security, users
 from .create import DEFAULT_PATH, merge_environment
 
 TYPE_CHECKING = False
@@ -43,6 +43,10 @@ def build(home: Home, record: Record, root: int) -> dict[str, Any]:
     user = users.resolve(root, record.user, record.groups)
     write_network_files(home, record)
     extra, rules = limits.devices(record.devices)
+    # moby, oci.WithPrivileged and parseSystemPaths
+    open_paths = record.privileged or record.system_paths
+    if record.privileged:
+        extra = [*all_devices(record), *extra]
     return {
         "ociVersion": VERSION,
         "process": process(record, user),
@@ -51,8 +55,8 @@ def build(home: Home, record: Record, root: int) -> dict[str, Any]:
         "mounts": mounts(home, record),
         "linux": {
             "namespaces": namespaces(record),
-            "maskedPaths": list(devices.MASKED),
-            "readonlyPaths": list(devices.READONLY),
+            "maskedPaths": [] if open_paths else list(devices.MASKED),
+            "readonlyPaths": [] if open_paths else list(devices.READONLY),
             "devices": extra,
             "sysctl": record.sysctls,
             **cgroup(record, rules),
@@ -66,7 +70,8 @@ def cgroup(record: Record, rules: list[dict[str, Any]]) -> dict[str, Any]:
     wanted = limits.to_oci(record.limits)
     if record.guarded:
         own = [device_rule(text) for text in record.device_rules]
-        wanted["devices"] = [*devicefilter.DOCKER, *rules, *own]
+        allowed = [devicefilter.rule(True)] if record.privileged else devicefilter.DOCKER
+        wanted["devices"] = [*allowed, *rules, *own]
     elif not wanted:
         return {}
     path = f"{record.cgroup_parent.rstrip('/')}/{record.id}" if record.cgroup_parent else record.id
@@ -80,6 +85,13 @@ def device_rule(text: str) -> dict[str, Any]:
     return devicefilter.rule(True, kind, major, minor, access)
 
 
+def all_devices(record: Record) -> list[dict[str, Any]]:
+    """The host's devices, for --privileged; none where the user brings a /dev, in which they would
+    be made (runc, needsSetupDev)."""
+    brought = any(mount["destination"] == "/dev" for mount in record.mounts)
+    return [] if brought else security.host_devices()
+
+
 def process(record: Record, user: users.User) -> dict[str, Any]:
     """The `process` object of the container's own program."""
     return {
@@ -90,7 +102,7 @@ def process(record: Record, user: users.User) -> dict[str, Any]:
         "cwd": record.workdir,
         "capabilities": capability_sets(record.capabilities, user.uid),
         "rlimits": record.ulimits,
-        "noNewPrivileges": False,
+        "noNewPrivileges": record.no_new_privileges,
         **oom_score(record),
     }
 
@@ -118,7 +130,7 @@ def environment(record: Record, home: str, tty: bool, changes: Sequence[str] = (
 
 def capability_sets(names: list[str], uid: int) -> dict[str, list[str]]:
     """Root has them at once; another user only through a program that carries them, and no set
-    is inheritable (CVE-2022-24769)."""
+    is inheritable (CVE-2022-24769), so that none is ambient either (moby, oci.SetCapabilities)."""
     if uid:
         return {"bounding": names}
     return {"bounding": names, "effective": names, "permitted": names}
@@ -140,20 +152,21 @@ def mounts(home: Home, record: Record) -> list[dict[str, Any]]:
     """
     safe = ["nosuid", "noexec", "nodev"]
     shm_size = record.shm_size or SHM_SIZE
+    kernel = safe if record.privileged else [*safe, "ro"]
     defaults = [
         mount("/proc", "proc", "proc", safe),
         mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount("/dev/pts", "devpts", "devpts", terminal.DEVPTS_WORDS),
         mount("/dev/shm", "tmpfs", "shm", [*safe, "mode=1777", f"size={shm_size}"]),
         mount("/dev/mqueue", "mqueue", "mqueue", safe),
-        mount("/sys", "sysfs", "sysfs", [*safe, "ro"]),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", [*safe, "ro"]),
+        mount("/sys", "sysfs", "sysfs", kernel),
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", kernel),
     ]
     how = ["rbind", "rprivate", *(["ro"] if record.read_only else [])]
     for name in ("resolv.conf", "hostname", "hosts"):
         defaults.append(mount(f"/etc/{name}", "bind", home.container(record.id, name), how))
-    own = record.mounts if record.guarded else [without_devices(entry) for entry in record.mounts]
-    own = list(own)
+    open_devices = record.guarded or record.privileged
+    own = [entry if open_devices else without_devices(entry) for entry in record.mounts]
     own.sort(key=lambda entry: entry["destination"].count("/"))
     taken = {entry["destination"] for entry in own}
     return [entry for entry in defaults if entry["destination"] not in taken] + own

@@ -78,14 +78,16 @@ def populate(root: int) -> None:
         os.close(dev)
 
 
-def make_device(directory: int, name: str, mode: int, major: int, minor: int) -> None:
-    """Make one device node below a descriptor (mknodat(2)), unless the name is taken."""
+def make_device(directory: int, name: str, mode: int, major: int, minor: int) -> bool:
+    """Make one device node below a descriptor (mknodat(2)); False when the name is taken."""
     try:
         device = os.makedev(major, minor)
         syscalls.through("mknodat", os.mknod, name, syscalls.Octal(mode), device, dir_fd=directory)
     except OSError as error:
         if error.errno != EEXIST:
             raise
+        return False
+    return True
 
 
 def open_null(root: int) -> int:
@@ -107,6 +109,8 @@ def mask(root: int, masked: Sequence[str]) -> None:
 
     Paths that do not exist here are passed over: kernels differ.
     """
+    if not masked:
+        return
     null = open_null(root)
     try:
         for path in masked:
@@ -184,8 +188,9 @@ def make_at(
     directory = paths.make_directories(root, parent or "/")
     mask = os.umask(0)
     try:
-        make_device(directory, name, types[kind] | mode, *number)
-        os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
+        # A name that is taken may be a file of the host's, bound there: its owner is not ours.
+        if make_device(directory, name, types[kind] | mode, *number):
+            os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
     finally:
         os.umask(mask)
         os.close(directory)

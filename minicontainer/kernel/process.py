@@ -55,7 +55,7 @@ class Process:
 
     __slots__ = ("pid", "pidfd", "_report", "ended")
 
-    def __init__(self, pid: int, pidfd: int, report: int) -> None:
+    def __init__(self, pid: int, pidfd: int, report: int = -1) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self._report = report
@@ -67,24 +67,32 @@ class Process:
         The child's end of the pipe is closed by execve(2) itself, so end of file means success.
         program: its name, for the message when only an errno comes (see `stubs`).
         """
+        report = self.read_report()
+        if not report:
+            return
+        self.end()
+        if len(report) != 4:
+            raise interference()
+        raise exec_error(program, int.from_bytes(report, "little"))
+
+    def read_report(self) -> bytes:
+        """What a stub tells, up to the end of file; raise what the child told before it was one."""
         report = b""
         while len(report) < _LONGEST and (chunk := os.read(self._report, 65536)):
             report += chunk
-        if report in (b"", _HANDED_OVER):
-            return
-        if self.ended is None:
-            self.signal(_signal.SIGKILL)  # it says that it is ending; it may lie
-        self.wait()
-        if report[:1] == _HANDED_OVER:
-            report = report[1:]
-            if len(report) != 4:
-                raise EngineError("the container has interfered with the start of the program")
-        if len(report) == 4:
-            raise exec_error(program, int.from_bytes(report, "little"))
+        if report[:1] in (b"", _HANDED_OVER):
+            return report[1:]
+        self.end()
         told = jsonio.loads(report)
         error = EngineError(told["message"], hint=told["hint"], exit_code=told["exit_code"])
         error.add_note(told["trace"])
         raise error
+
+    def end(self) -> None:
+        """Kill it, unless it is known to have ended: it may say that it is ending, and lie."""
+        if self.ended is None:
+            self.signal(_signal.SIGKILL)
+        self.wait()
 
     def wait(self) -> int:
         """Wait for the end; the exit code, or 128 + n when signal n killed it (waitid(2)).
@@ -344,6 +352,11 @@ def execute(arguments: Sequence[str], environment: dict[str, str]) -> None:
         syscalls.through("execve", os.execve, path, list(arguments), environment)
     except OSError as error:
         raise exec_error(path, error.errno or 0) from None
+
+
+def interference() -> EngineError:
+    """What a report that no stub can have written means."""
+    return EngineError("the container has interfered with the start of the program")
 
 
 def exec_error(program: str, number: int) -> EngineError:

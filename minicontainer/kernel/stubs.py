@@ -83,6 +83,24 @@ _INIT = {
     ),
 }
 
+# stub_join.*.s, up to where it includes stub_exec.
+_JOIN = {
+    "x86_64": bytes.fromhex(
+        """
+        8b3db3000000be02000000ba01000000b8480000000f0585c00f888e000000bf1180000031f631d2
+        4531d24531c0b8380000000f0585c07557b8700000000f058b3d7700000085ff7812be0e54000031
+        d2b8100000000f0585c07834
+        """
+    ),
+    "aarch64": bytes.fromhex(
+        """
+        a0050018410080d2220080d2280380d2010000d4a004f837200290d2010080d2020080d2030080d2
+        040080d2881b80d2010000d4c0020035a81380d2010000d4c0030018c000f837c1818ad2020080d2
+        a80380d2010000d4a001f837
+        """
+    ),
+}
+
 # <elf.h>: e_machine
 _EM = {"x86_64": 62, "aarch64": 183}
 
@@ -120,15 +138,31 @@ def init_stub(error_fd: int) -> int:
     return _seal("init", program(os.uname().machine, error_fd, init=True))
 
 
-def program(machine: str, error_fd: int, *, init: bool = False) -> bytes:
+def join_stub(error_fd: int, terminal: int = -1) -> int:
+    """Make the stub that has the program born as a sibling, in the PID namespace that was joined:
+    the end of `exec`. Otherwise like `exec_stub`.
+
+    Nothing that holds more than the program will have is ever visible inside (CVE-2016-9962).
+    terminal: the descriptor, in that process, of the terminal to control; -1 for none. Beside an
+    errno, error_fd gets the program's pid as a negative number.
+    """
+    return _seal("join", program(os.uname().machine, error_fd, join=terminal))
+
+
+def program(machine: str, error_fd: int, *, init: bool = False, join: int | None = None) -> bytes:
     """The whole file of a stub: an ELF header, the code, and the number of error_fd.
 
-    machine: as uname(2) names it; EngineError for one that we have no code for.
+    machine: as uname(2) names it; EngineError for one that we have no code for. join: the terminal
+    of a `join_stub`, None for another.
     """
     if machine not in _EM:
         raise EngineError(
             f"no start stub for the machine {machine!r}",
             hint="minicontainer knows x86_64 and aarch64, and runs without --init elsewhere",
+        )
+    if join is not None:
+        return _executable(
+            _EM[machine], _JOIN[machine] + _EXEC[machine] + struct.pack("<ii", error_fd, join)
         )
     code = (_INIT[machine] if init else b"") + _EXEC[machine]
     return _executable(_EM[machine], code + struct.pack("<i", error_fd))

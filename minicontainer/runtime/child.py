@@ -28,6 +28,7 @@ from . import spec as specification
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 # File systems that have a chapter of their own.
@@ -91,22 +92,25 @@ def run(
     # Nothing of this is seen outside. What comes now is: first the engine writes it down.
     if os.read(go, 1) != b"+":
         raise EngineError("the engine ended before the container was recorded")
-    confine(wanted, streams, devpts is not None, init)
+    if devpts is not None:
+        terminal.take(streams[0])
+    confine(wanted, streams, stubs.init_stub if init else stubs.exec_stub)
 
 
 def confine(
-    wanted: dict[str, Any], streams: tuple[int, int, int], has_terminal: bool, init: bool
+    wanted: dict[str, Any], streams: tuple[int, int, int], make_stub: Callable[[int], int]
 ) -> None:
     """Become the program of a `process` object, with its user, powers and limits and no more:
-    the end of every start, of `run` and of `exec` alike."""
+    the end of every start, of `run` and of `exec` alike.
+
+    make_stub: makes the last step's program, given the number of the report's descriptor.
+    """
     for number, stream in enumerate(streams):
         os.dup2(replace_null(stream), number, inheritable=True)
-    if has_terminal:
-        terminal.take(0)
     namespaces.leave_session_keyring()
     # Before the limits: one on the size of files, or on their number, would stop us.
     report = process.report_descriptor()
-    last_step = stubs.init_stub(report) if init else stubs.exec_stub(report)
+    last_step = make_stub(report)
     limits.apply(wanted.get("rlimits") or [])
     enter_directory(wanted["cwd"])
     environment = specification.environment(wanted)

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import os
+import struct
 
 from ..errors import EngineError
-from ..kernel import cgroups, chroot, flags, namespaces, paths, process, syscalls, terminal
+from ..kernel import (
+    cgroups,
+    chroot,
+    flags,
+    namespaces,
+    paths,
+    process,
+    stubs,
+    syscalls,
+    terminal,
+)
 from . import child
 from . import spec as specification
 
@@ -13,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# The user namespace comes with chapter 11; the PID namespace is joined by the parent.
+# The user namespace comes with chapter 11.
 _JOINED = ("mount", "uts", "ipc", "network", "cgroup")
 
 
@@ -71,37 +82,33 @@ def join(
     """
     specification.check_process(wanted)
     pidfd = open_container(pid, started)
-    own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = -1
     group = cgroups.of(pid) if limited else None
     try:
+        root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         own = {kind: namespaces.identity("self", kind) for kind in _JOINED}
-        how = namespaces.bits([k for k in _JOINED if namespaces.identity(pid, k) != own[k]])
-        # The PID namespace is for children born after: one clone3 then makes the process a
-        # child of ours *and* a member there, and we go back.
-        namespaces.join(pidfd, flags.CLONE_NEWPID)
-        try:
-            joined = process.spawn(
-                lambda: _enter(pidfd, root, how, wanted, streams, has_terminal, group),
-                cgroup=group.descriptor if group is not None else None,
-                fork=fork,
-            )
-        finally:
-            syscalls.setns(own_pids, flags.CLONE_NEWPID)
-        try:
-            joined.wait_exec(wanted["args"][0])
-        except BaseException:
-            joined.signal(9)
-            joined.wait()
-            joined.close()
-            raise
-        return joined
+        others = [kind for kind in _JOINED if namespaces.identity(pid, kind) != own[kind]]
+        how = namespaces.bits([*others, "pid"])
+        pids = namespaces.identity(pid, "pid")
+        helper = process.spawn(
+            lambda: _enter(pidfd, root, how, wanted, streams, has_terminal, group),
+            cgroup=group.descriptor if group is not None else None,
+            fork=fork,
+        )
+    except FileNotFoundError:  # /proc tells nothing of one that has ended
+        raise EngineError(f"the container's process {pid} is gone") from None
     finally:
         if group is not None:
             group.close()
-        os.close(root)
-        os.close(own_pids)
+        if root >= 0:
+            os.close(root)
         os.close(pidfd)
+    try:
+        report = helper.read_report()
+    finally:
+        helper.end()
+        helper.close()
+    return _sibling(report, pids, wanted["args"][0])
 
 
 def _enter(
@@ -113,15 +120,63 @@ def _enter(
     has_terminal: bool,
     group: Any,
 ) -> None:
+    """Go into the container with all but the number, and become the stub that has the program born.
+
+    Joining a PID namespace moves only children born from then on (pid_namespaces(7)). So we are
+    never seen inside: to trace us, which CAP_SYS_PTRACE allows whatever we hold, one must name us.
+    """
     if group is not None:
         group.enter()
-    # Before we join: whoever is inside may trace or open what it can see and may dump.
     syscalls.prctl(flags.PR_SET_DUMPABLE, 0)
-    syscalls.through("setsid", os.setsid)
     namespaces.join(pidfd, how)
     # setns leads to the root of the mount namespace, which is not the container's where the
     # engine itself ran in a chroot: there pivot_root leaves the top of the tree as it was.
     syscalls.through("fchdir", os.fchdir, root)
     chroot.chroot(".")
     os.close(root)
-    child.confine(wanted, streams, has_terminal, init=False)
+    inner = 0 if has_terminal else -1
+    child.confine(wanted, streams, lambda report: stubs.join_stub(report, inner))
+
+
+def _sibling(report: bytes, pids: int, program: str) -> process.Process:
+    """The process that the stub's report tells of: a child of ours now, since the stub had it born
+    so (CLONE_PARENT).
+
+    pids: its PID namespace. Raises EngineError when it is not its program; nothing is left then.
+    """
+    whole = len(report) // 4 * 4
+    numbers = struct.unpack(f"<{whole // 4}i", report[:whole])
+    born = [-number for number in numbers if number < 0]
+    errors = [number for number in numbers if number >= 0]
+    # The stub has written the newborn's number, whatever else somebody inside, who may trace the
+    # newborn, writes with its hand: if there is but one it is true.
+    if len(report) != whole or len(born) > 1 or len(errors) > 1:
+        for number in born:
+            _kill_sibling(number, pids)
+        raise process.interference()
+    if not born:
+        why = os.strerror(errors[0]).lower() if errors else "what joined it was killed"
+        raise EngineError(f"cannot start a process in the container: {why}")
+    sibling = process.Process(born[0], os.pidfd_open(born[0]))
+    if errors:
+        sibling.end()
+        sibling.close()
+        raise process.exec_error(program, errors[0])
+    return sibling
+
+
+def _kill_sibling(pid: int, pids: int) -> None:
+    """Kill a process that is a child of ours and in that PID namespace, and no other."""
+    try:
+        sibling = process.Process(pid, os.pidfd_open(pid))
+    except OSError:
+        return
+    try:
+        # ECHILD: not ours. Of one that has ended, /proc tells no namespace.
+        os.waitid(os.P_PIDFD, sibling.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if namespaces.identity(pid, "pid") == pids:
+            sibling.end()
+    except OSError:
+        return
+    finally:
+        sibling.close()

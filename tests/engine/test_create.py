@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from minicontainer.engine import create
-from minicontainer.engine.create import CAPABILITIES, Settings
+from minicontainer.engine.create import Settings
 from minicontainer.engine.record import Record
 from minicontainer.errors import EngineError
 
@@ -87,15 +87,3 @@ def test_how_it_is_asked_to_end() -> None:
 def test_a_network_that_is_not_there_yet() -> None:
     with pytest.raises(EngineError, match="network 'bridge' is not implemented yet"):
         compose(network="bridge")
-
-
-def test_capabilities() -> None:
-    assert compose().capabilities == CAPABILITIES
-    assert "CAP_MKNOD" in CAPABILITIES
-    added = create.choose_capabilities(["net_admin", "CAP_CHOWN"], ["kill"])
-    assert "CAP_NET_ADMIN" in added and "CAP_KILL" not in added
-    assert added.count("CAP_CHOWN") == 1
-    assert create.choose_capabilities(["KILL"], ["ALL"]) == ["CAP_KILL"]
-    assert "CAP_KILL" not in create.choose_capabilities(["ALL"], ["KILL"])
-    with pytest.raises(EngineError, match="unknown capability 'CAP_NOPE'"):
-        create.choose_capabilities(["nope"], [])

@@ -86,14 +86,6 @@ def compose(**asked: Any) -> create.Record:
     return create.compose("0" * 64, "sha256:0", {}, settings)
 
 
-def test_no_exec_beside_a_tracer(engine: Engine, starter: str) -> None:
-    words = ["run", "-d", "--name", "tracer", "--cap-add", "SYS_PTRACE", starter]
-    engine.run(*words, "sleep", "1000")
-    done = engine.run("exec", "tracer", "true", check=False)
-    assert "CAP_SYS_PTRACE" in done.stderr
-    assert done.returncode
-
-
 def test_a_start_is_not_swept_away(engine: Engine, starter: str) -> None:
     """Commands that begin together after a boot: one sweeps while the other starts."""
     identity = engine.output("run", "-d", "--rm", starter, "sleep", "1000")

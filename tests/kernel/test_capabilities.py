@@ -18,6 +18,9 @@ def test_names_and_bits() -> None:
     assert capabilities.mask(["CAP_CHOWN", "cap_sys_admin"]) == 1 | 1 << 21
     assert capabilities.words(KEPT) == ["CAP_CHOWN", "CAP_NET_BIND_SERVICE"]
     assert capabilities.NAMES[40] == "CHECKPOINT_RESTORE"
+    # Docker's list, the one mask that everybody has seen. MKNOD wants a device cgroup.
+    docker = capabilities.mask(["MKNOD", *capabilities.DEFAULT])
+    assert docker == 0xA80425FB
     with pytest.raises(EngineError, match="CAP_MAGIC"):
         capabilities.mask(["CAP_MAGIC"])
 

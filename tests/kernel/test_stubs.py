@@ -193,9 +193,9 @@ def python(script: str) -> tuple[str, ...]:
 @pytest.mark.host
 @pytest.mark.tools("objcopy")
 @pytest.mark.parametrize("machine", ASSEMBLED)
-@both
-def test_the_code_is_what_the_sources_say(machine: str, init: bool, tmp_path: Path) -> None:
-    source = f"stub_{'init' if init else 'exec'}.{machine}.s"
+@pytest.mark.parametrize("name", ["exec", "init", "join"])
+def test_the_code_is_what_the_sources_say(machine: str, name: str, tmp_path: Path) -> None:
+    source = f"stub_{name}.{machine}.s"
     prefix = PREFIX[machine]
     subprocess.run([f"{prefix}as", "-o", tmp_path / "object", source], cwd=SOURCES, check=True)
     subprocess.run(
@@ -203,8 +203,10 @@ def test_the_code_is_what_the_sources_say(machine: str, init: bool, tmp_path: Pa
         check=True,
     )
     code = (tmp_path / "code").read_bytes()
-    # What comes before is the header, what comes after is the descriptor's number.
-    kept = stubs.program(machine, ERROR_FD, init=init)[120 + 56 : -4]
+    # What comes before is the header, what comes after is the descriptor's number, or two.
+    join = -1 if name == "join" else None
+    kept = stubs.program(machine, ERROR_FD, init=name == "init", join=join)[120 + 56 :]
+    kept = kept[: -8 if name == "join" else -4]
     assert kept == code, f"{source} is now, in hex:\n" + "\n".join(textwrap.wrap(code.hex(), 80))
 
 

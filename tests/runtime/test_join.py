@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -176,3 +178,55 @@ def test_the_root_is_the_containers_also_when_the_engine_runs_in_a_chroot(
 
     wanted = json.loads((tmp_path / "config.json").read_text())["process"]
     assert inside(chrooted, flags.CLONE_NEWNS) == [0, "/mark\n"]
+
+
+def sibling(report: bytes, pids: int = 0) -> process.Process:
+    return join._sibling(report, pids, "the-program")
+
+
+def test_a_report_that_no_stub_wrote_is_not_believed() -> None:
+    """Whoever may trace the newborn can write to its pipe: numbers, and more of them."""
+    child = process.spawn(signal.pause)
+    pids = namespaces.identity("self", "pid")
+    pid = struct.pack("<i", -child.pid)
+    try:
+        for forged in (pid + b"x", pid + struct.pack("<ii", 2, 2), b"x" * 70_000):
+            with pytest.raises(EngineError, match="interfered"):
+                sibling(forged)
+        # A child of ours, but not in that namespace, or no child of ours at all: they live.
+        with pytest.raises(EngineError, match="interfered"):
+            sibling(pid + struct.pack("<i", -os.getppid()), pids=1)
+        os.kill(child.pid, 0)
+        assert not select.select([child.pidfd], [], [], 0)[0]
+        with pytest.raises(EngineError, match="interfered"):
+            sibling(pid * 2, pids)
+        assert select.select([child.pidfd], [], [], 10)[0], "the newborn lives on"
+        child.ended = 137  # it was waited for
+    finally:
+        child.end()
+        child.close()
+
+
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [(b"", "was killed"), (struct.pack("<i", 12), "in the container: cannot allocate memory")],
+)
+def test_nothing_was_born(report: bytes, words: str) -> None:
+    with pytest.raises(EngineError, match=words):
+        sibling(report)
+
+
+def test_a_program_that_is_the_stub_itself_ends(running: Running, rootfs: Path) -> None:
+    """`#!/proc/self/exe` runs the sealed stub once more, inside: it finds no report, and ends."""
+    script = rootfs / "tmp" / "again"
+    script.write_text("#!/proc/self/exe\n")
+    script.chmod(0o755)
+    code, output = running.execute("/tmp/again")
+    assert (code, output) == (127, "")
+
+
+def test_an_exec_in_a_container_that_is_gone(running: Running) -> None:
+    os.kill(running.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(EngineError):
+        running.execute("true")
