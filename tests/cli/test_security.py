@@ -42,7 +42,8 @@ def test_a_container_as_it_comes(engine: Engine, starter: str) -> None:
     assert found["KernelPaths"]["Writable"] == found["KernelPaths"]["Unmasked"] == []
     names = {node["Path"].removeprefix("/dev/") for node in found["Devices"]["Nodes"]}
     assert names == {name for name, _, _ in devices.DEVICES} | {"pts/ptmx"}
-    assert found["Devices"]["Live"] == ["/dev"]
+    # The root too: behind the device filter, as in docker.
+    assert found["Devices"]["Live"] == ["/", "/dev"]
     assert {mount["Path"] for mount in found["Host"]["Mounts"]} == {
         "/etc/hostname", "/etc/hosts", "/etc/resolv.conf",
     }  # fmt: skip
