@@ -96,6 +96,34 @@ MULTIPLEXERS = {
 }  # fmt: skip
 
 
+# What is still called behind the filter when a program is started: by us, and by the stubs.
+NEEDED = "write execveat fcntl execve".split()
+NEEDED_TO_DROP = ["capset"]  # without no_new_privs: see runtime/child.confine
+NEEDED_BY_INIT = "rt_sigprocmask clone close rt_sigtimedwait kill wait4 setpgid getpid".split()
+
+
+def check_start(profile: dict[str, Any], *, drops: bool, init: bool) -> None:
+    """Raise EngineError where a profile refuses, whatever the arguments, what a start needs: the
+    container would end before its program, with nobody to say why.
+
+    drops: capabilities are dropped behind the filter. init: the program gets an init.
+    """
+    needed = NEEDED + (NEEDED_TO_DROP if drops else []) + (NEEDED_BY_INIT if init else [])
+    abi = MACHINES[os.uname().machine][0][2]
+    table = seccomp_numbers.tables()[abi]
+    ranges = number_ranges(profile, abi, table)
+    missing = []
+    for name in needed:
+        rules, otherwise = [answer for start, answer in ranges if start <= table[name]][-1]
+        if not rules and otherwise & ACTION not in PASSING:
+            missing.append(name)
+    if missing:
+        raise EngineError(
+            f"the seccomp profile refuses {' and '.join(missing)}, which a start needs",
+            hint="a profile must allow what starts the program, not only what the program does",
+        )
+
+
 def compile_filter(profile: dict[str, Any], machine: str | None = None) -> seccomp.Filter:
     """The filter of an OCI `linux.seccomp` object that `seccomp_profile.check` has found well.
 

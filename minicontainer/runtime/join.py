@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import EngineError
-from ..kernel import chroot, flags, namespaces, paths, process, syscalls, terminal
+from ..kernel import chroot, flags, namespaces, paths, process, seccomp, syscalls, terminal
 from . import child
 from . import spec as specification
 
@@ -59,13 +59,15 @@ def join(
     streams: tuple[int, int, int],
     *,
     has_terminal: bool = False,
+    filter: seccomp.Filter | None = None,
     fork: bool = False,
 ) -> process.Process:
     """Start a process in the namespaces of a container; returns once it is its program.
 
     pid, started: the container's first process and its start time. wanted: an OCI `process`
     object, whose user, capabilities and limits hold here as they do in `run`. streams: its
-    standard input, output and error. Raises EngineError (126, 127 or 125).
+    standard input, output and error. filter: the container's system-call filter, which no one
+    who comes later gets by himself. Raises EngineError (126, 127 or 125).
     """
     specification.check_process(wanted)
     pidfd = open_container(pid, started)
@@ -79,7 +81,7 @@ def join(
         namespaces.join(pidfd, flags.CLONE_NEWPID)
         try:
             joined = process.spawn(
-                lambda: _enter(pidfd, root, how, wanted, streams, has_terminal), fork=fork
+                lambda: _enter(pidfd, root, how, wanted, streams, has_terminal, filter), fork=fork
             )
         finally:
             syscalls.setns(own_pids, flags.CLONE_NEWPID)
@@ -104,6 +106,7 @@ def _enter(
     wanted: dict[str, Any],
     streams: tuple[int, int, int],
     has_terminal: bool,
+    filter: seccomp.Filter | None,
 ) -> None:
     # Before we join: whoever is inside may trace or open what it can see and may dump.
     syscalls.prctl(flags.PR_SET_DUMPABLE, 0)
@@ -114,4 +117,4 @@ def _enter(
     syscalls.through("fchdir", os.fchdir, root)
     chroot.chroot(".")
     os.close(root)
-    child.confine(wanted, streams, has_terminal, init=False)
+    child.confine(wanted, streams, has_terminal, False, filter)

@@ -296,7 +296,7 @@ def test_a_jump_at_the_edge_of_its_reach(between: int) -> None:
     far = code.add(RETURN, 1)
     nearer = code.add(RETURN, 2)
     for _ in range(between):
-        code.add(0x54, 0xFFFFFFFF)
+        code.add(0x54, 0)
     last = code.add(RETURN, 3)
     label = code.jump(GREATER, 9, far, nearer)
     label = code.jump(GREATER, 5, last, label)
@@ -311,7 +311,7 @@ def test_a_long_jump_to_a_long_jump() -> None:
     target = code.jump(GREATER, 9, code.add(RETURN, 1), code.add(RETURN, 2))
     for _ in range(3):
         for _ in range(300):
-            code.add(0x54, 0xFFFFFFFF)
+            code.add(0x54, 0)
         target = code.near(target)
     code.follow(target)
     code.add(0x20, 0)

@@ -55,7 +55,6 @@ BAD: list[tuple[tuple[str, ...], Any, str]] = [
     (("linux", "namespaces"), [{"type": "user"}], "user namespace"),
     (("linux", "namespaces"), [{"type": "pid", "path": "/proc/1/ns/pid"}], "pid namespace"),
     (("linux", "maskedPaths"), ["kcore"], "mount point"),
-    (("linux", "seccomp"), {"defaultAction": "SCMP_ACT_ERRNO"}, "seccomp"),
     (("linux", "resources"), {"memory": {"limit": 1}}, "limits"),
     (("hooks",), {"prestart": [{"path": "/bin/true"}]}, "hooks"),
 ]

@@ -85,6 +85,10 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: bool(ctypes.util.find_library("seccomp")),
         "libseccomp, which runc and crun make their filters with",
     ),
+    "ia32": (
+        lambda: os.path.exists("/proc/sys/abi/vsyscall32"),
+        "programs of 32 bits (CONFIG_IA32_EMULATION)",
+    ),
     "x86-64": (lambda: platform.machine() == "x86_64", "an x86-64 processor"),
     "arm64": (lambda: platform.machine() == "aarch64", "an arm64 processor"),
     "chromium": (
