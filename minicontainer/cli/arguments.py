@@ -196,6 +196,43 @@ def ulimits(given: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
+# Docker's other options of --security-opt.
+_SECURITY_LATER = ("apparmor", "label", "no-new-privileges", "systempaths")
+
+
+def seccomp(given: Sequence[str]) -> str:
+    """--security-opt: the profile of system calls; "" for the default policy.
+
+    seccomp=unconfined, seccomp=builtin or seccomp=FILE; the file is read and checked here.
+    """
+    chosen = ""
+    for text in given:
+        name, _, value = text.partition("=")
+        if name != "seccomp" or not value:
+            later = name.partition(":")[0] in _SECURITY_LATER
+            what = f"{name} is not implemented yet" if later else f"{text!r} is invalid"
+            hint = "use seccomp=unconfined or seccomp=FILE"
+            raise EngineError(f"--security-opt {what}", hint=hint)
+        chosen = value if value == "unconfined" else ""
+        if value not in ("unconfined", "builtin"):
+            chosen = _read_profile(value)
+    return chosen
+
+
+def _read_profile(path: str) -> str:
+    from ..engine import filters
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except UnicodeDecodeError:
+        raise EngineError(f"cannot read the seccomp profile {path}: it is not UTF-8") from None
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise EngineError(f"cannot read the seccomp profile {path}: {reason}") from None
+    return filters.check(text, path)
+
+
 def write_cidfile(path: str) -> Callable[[str], None]:
     """A function that writes an id to a new file; the file must not exist."""
 

@@ -27,7 +27,7 @@ DOCKER_LATER = (
     "--isolation --kernel-memory --link --link-local-ip --log-driver --log-opt --mac-address "
     "--memory -m --memory-reservation --memory-swap --memory-swappiness --net-alias "
     "--network-alias --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit "
-    "--privileged --publish -p --publish-all -P --restart --runtime --security-opt --shm-size "
+    "--privileged --publish -p --publish-all -P --restart --runtime --shm-size "
     "--storage-opt --sysctl --use-api-socket --userns --uts --volume-driver --volumes-from"
 )
 
@@ -59,6 +59,8 @@ OPTIONS = (
     Option("--quiet -q", "show no progress of the pull"),
     Option("--read-only", "make the root file system read-only"),
     Option("--rm", "remove the container when it ends"),
+    Option("--security-opt", "the system-call filter: seccomp=unconfined, or seccomp=FILE",
+           value="NAME=VALUE", many=True),
     Option("--sig-proxy", "pass signals on to the process", default=True),
     Option("--stop-signal", "the signal that asks the container to end", value="SIGNAL"),
     Option("--stop-timeout", "seconds to wait before the container is killed", value="SECONDS",
@@ -143,6 +145,7 @@ def make_settings(values: Values) -> Settings:
         cap_add=values.many("cap-add"),
         cap_drop=values.many("cap-drop"),
         ulimits=arguments.ulimits(values.many("ulimit")),
+        seccomp=arguments.seccomp(values.many("security-opt")),
         stop_signal=signal,
         stop_timeout=values.number("stop-timeout"),
         pull=values.text("pull") or "missing",

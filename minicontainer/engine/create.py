@@ -40,7 +40,8 @@ class Settings:
     image: a name or an id. command: replaces the image's CMD. entrypoint: replaces ENTRYPOINT
     and drops CMD; "" takes it away. env: NAME=value, or NAME alone to take one of the image's
     away. mounts: OCI mounts (config.md, "Mounts"); sources: host directories that `-v` makes
-    when they are missing. groups: names or numbers to add. ulimits: OCI rlimits.
+    when they are missing. groups: names or numbers to add. ulimits: OCI rlimits. seccomp:
+    "unconfined", or a profile as `filters.check` gives it; "" for the default policy.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Settings:
         cap_add: Sequence[str] = (),
         cap_drop: Sequence[str] = (),
         ulimits: Sequence[dict[str, Any]] = (),
+        seccomp: str = "",
         stop_signal: str | None = None,
         stop_timeout: int | None = None,
         pull: str = "missing",
@@ -93,6 +95,7 @@ class Settings:
         self.cap_add = list(cap_add)
         self.cap_drop = list(cap_drop)
         self.ulimits = list(ulimits)
+        self.seccomp = seccomp
         self.stop_signal = stop_signal
         self.stop_timeout = stop_timeout
         self.pull = pull
@@ -202,6 +205,7 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
         stop_timeout=STOP_TIMEOUT if settings.stop_timeout is None else settings.stop_timeout,
         capabilities=choose_capabilities(settings.cap_add, settings.cap_drop),
         ulimits=settings.ulimits,
+        seccomp=settings.seccomp,
         status="created",
     )
 

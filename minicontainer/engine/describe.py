@@ -55,6 +55,7 @@ def inspect(home: Home, record: Record) -> dict[str, Any]:
             "NetworkMode": record.network,
             "Privileged": False,
             "ReadonlyRootfs": record.read_only,
+            "SecurityOpt": [f"seccomp={record.seccomp}"] if record.seccomp else None,
             "Tmpfs": {
                 m["destination"]: ",".join(m["options"]) for m in record.mounts if not _is_bind(m)
             },

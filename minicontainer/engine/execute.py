@@ -6,7 +6,7 @@ import os
 
 from ..errors import EngineError
 from ..runtime import join
-from . import ending, users
+from . import ending, filters, users
 from . import spec as specs
 from . import streams as plumbing
 from .run import attend
@@ -45,11 +45,19 @@ def execute(
             "exec into a container with CAP_SYS_PTRACE cannot be had yet: its processes could "
             "trace ours while it joins"
         )
-    process = compose(home, record, live, command, env=env, workdir=workdir, user=user, tty=tty)
+    spec = specs.load(home, record.id)
+    process = compose(
+        record, live, command, spec["process"], env=env, workdir=workdir, user=user, tty=tty
+    )
     uid = process["user"]["uid"]
     with _open_streams(live.pid, uid, tty, interactive, detach) as streams:
         joined = join.join(
-            live.pid, live.start, process, streams.inner, has_terminal=tty and not detach
+            live.pid,
+            live.start,
+            process,
+            streams.inner,
+            has_terminal=tty and not detach,
+            filter=filters.of_container(home, record, spec),
         )
         streams.close_inner()
         if detach:
@@ -60,17 +68,17 @@ def execute(
 
 
 def compose(
-    home: Home,
     record: Record,
     live: Live,
     command: Sequence[str],
+    own: dict[str, Any],
     *,
     env: Sequence[str],
     workdir: str | None,
     user: str | None,
     tty: bool,
 ) -> dict[str, Any]:
-    """The OCI `process` object: the container's own, with another command."""
+    """The OCI `process` object: the container's `own`, with another command."""
     if workdir is not None and not workdir.startswith("/"):
         raise EngineError(
             f"the working directory {workdir!r} is invalid, it needs to be an absolute path"
@@ -80,7 +88,6 @@ def compose(
         found = users.resolve(root, record.user if user is None else user, record.groups)
     finally:
         os.close(root)
-    own: dict[str, Any] = specs.load(home, record.id)["process"]
     return {
         **own,
         "terminal": tty,

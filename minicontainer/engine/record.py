@@ -48,6 +48,7 @@ class Record:
     stop_signal: str
     stop_timeout: int
     capabilities: list[str]
+    seccomp: str  # "" for the default policy, "unconfined", or a profile's JSON
     ulimits: list[dict[str, Any]]
     # How it went.
     status: str  # created, exited, dead

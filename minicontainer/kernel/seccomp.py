@@ -15,10 +15,6 @@ import struct
 from ..errors import EngineError
 from . import flags, syscalls
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 CHAPTER = 10
 
 # <linux/filter.h>: struct sock_filter is {u16 code; u8 jt, jf; u32 k}.
@@ -65,39 +61,3 @@ def load(filter: Filter) -> None:
         ctypes.addressof(code),
     )
     _seccomp(flags.SECCOMP_SET_MODE_FILTER, filter.how, fprog)
-
-
-def disassemble(program: bytes) -> list[str]:
-    """The instructions of a program in words, one line each, for people."""
-    return [
-        f"{at:4}  {_words(at, *fields)}"
-        for at, fields in enumerate(INSTRUCTION.iter_unpack(program))
-    ]
-
-
-_FIELDS = {0: "the call's number", 4: "the machine"}
-_JUMPS = {0x15: "==", 0x25: ">", 0x35: ">=", 0x45: "&"}
-_ANSWERS = {
-    flags.SECCOMP_RET_KILL_PROCESS: "kill the process",
-    flags.SECCOMP_RET_KILL_THREAD: "kill the thread",
-    flags.SECCOMP_RET_TRAP: "send SIGSYS",
-    flags.SECCOMP_RET_ERRNO: "errno",
-    flags.SECCOMP_RET_TRACE: "ask the tracer, else ENOSYS:",
-    flags.SECCOMP_RET_LOG: "log and allow",
-    flags.SECCOMP_RET_ALLOW: "allow",
-}
-
-
-def _words(at: int, *fields: Any) -> str:
-    code, yes, no, k = fields
-    if code == 0x20:
-        half = f"argument {(k - 16) // 8}, {'high' if k % 8 else 'low'} word"
-        return f"load {_FIELDS.get(k, half)}"
-    if code == 0x54:
-        return f"and {k:#x}"
-    if code == 0x05:
-        return f"goto {at + 1 + k}"
-    if code == 0x06:
-        number = f" {k & 0xFFFF}" if k & 0xFFFF else ""
-        return f"return {_ANSWERS.get(k & 0xFFFF0000, hex(k))}{number}"
-    return f"if {_JUMPS[code]} {k:#x} goto {at + 1 + yes} else {at + 1 + no}"

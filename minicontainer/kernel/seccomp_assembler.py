@@ -7,7 +7,7 @@ reaches 255 instructions; for farther targets a return is written once more, or 
 
 from __future__ import annotations
 
-from . import seccomp
+from . import flags, seccomp
 
 CHAPTER = 10
 
@@ -97,20 +97,31 @@ class Assembler:
 
     def answer(self, answer: Answer, wide: bool) -> Label:
         """Try the rules of an answer one after the other, and return."""
+        rules, otherwise = answer
+        if not rules:
+            return self.give(otherwise)
         if (answer, wide) not in self.known:
-            rules, otherwise = answer
             label = self.give(otherwise)
-            for value, conditions in reversed(rules):
+            left = list(rules)
+            while left:
+                value, conditions = left.pop()
+                # Thirty rules for one value each are one look at the argument.
+                others = []
+                while left and alike(left[-1], (value, conditions)):
+                    others.append(left.pop()[1][0][2])
                 failed, label = label, self.give(value)
                 for condition in reversed(conditions):
-                    label = self.test(condition, label, failed, wide)
+                    label = self.test(condition, label, failed, wide, others)
             self.known[answer, wide] = label
         return self.known[answer, wide]
 
-    def test(self, condition: Condition, yes: Label, no: Label, wide: bool) -> Label:
+    def test(
+        self, condition: Condition, yes: Label, no: Label, wide: bool, others: list[int]
+    ) -> Label:
         """Look at an argument: goto yes where the condition holds, else no.
 
         BPF has 32 bits, so an argument of 64 is compared in two words, the high one first.
+        others: for SCMP_CMP_EQ, more values that will do, with the same high word.
         """
         index, operator, value, mask = condition
         operator = operator.removeprefix("SCMP_CMP_")
@@ -124,6 +135,8 @@ class Assembler:
             return no  # 32 bits are never equal to this, nor greater
         comparison = {"GE": AT_LEAST, "GT": GREATER}.get(operator, EQUAL)
         label = self.jump(comparison, value & LOW, yes, no)
+        for other in others:
+            label = self.jump(EQUAL, other & LOW, yes, label)
         if mask & LOW != LOW:
             label = self.add(AND, mask & LOW)
         label = self.add(LOAD, low)
@@ -135,3 +148,48 @@ class Assembler:
         if mask >> 32 != LOW:
             label = self.add(AND, mask >> 32)
         return self.add(LOAD, low + 4)
+
+
+def alike(one: Rule, other: Rule) -> bool:
+    """Whether two rules differ in nothing but the low word that an argument is to be equal to."""
+    if one[0] != other[0] or len(one[1]) != 1 or len(other[1]) != 1:
+        return False
+    (index, operator, value, mask), second = one[1][0], other[1][0]
+    same = (index, operator, value >> 32, mask) == (*second[:2], second[2] >> 32, second[3])
+    return same and operator == "SCMP_CMP_EQ"
+
+
+def disassemble(program: bytes) -> list[str]:
+    """The instructions of a program in words, one line each, for people."""
+    return [
+        f"{at:4}  {_words(at, *fields)}"
+        for at, fields in enumerate(seccomp.INSTRUCTION.iter_unpack(program))
+    ]
+
+
+_FIELDS = {0: "the call's number", 4: "the machine"}
+_JUMPS = {0x15: "==", 0x25: ">", 0x35: ">=", 0x45: "&"}
+_ANSWERS = {
+    flags.SECCOMP_RET_KILL_PROCESS: "kill the process",
+    flags.SECCOMP_RET_KILL_THREAD: "kill the thread",
+    flags.SECCOMP_RET_TRAP: "send SIGSYS",
+    flags.SECCOMP_RET_ERRNO: "errno",
+    flags.SECCOMP_RET_TRACE: "ask the tracer, else ENOSYS:",
+    flags.SECCOMP_RET_LOG: "log and allow",
+    flags.SECCOMP_RET_ALLOW: "allow",
+}
+
+
+def _words(at: int, *fields: int) -> str:
+    code, yes, no, k = fields
+    if code == 0x20:
+        half = f"argument {(k - 16) // 8}, {'high' if k % 8 else 'low'} word"
+        return f"load {_FIELDS.get(k, half)}"
+    if code == 0x54:
+        return f"and {k:#x}"
+    if code == 0x05:
+        return f"goto {at + 1 + k}"
+    if code == 0x06:
+        number = f" {k & 0xFFFF}" if k & 0xFFFF else ""
+        return f"return {_ANSWERS.get(k & 0xFFFF0000, hex(k))}{number}"
+    return f"if {_JUMPS[code]} {k:#x} goto {at + 1 + yes} else {at + 1 + no}"

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from minicontainer.errors import EngineError
-from minicontainer.kernel import flags, seccomp, seccomp_compiler
-from minicontainer.kernel.seccomp_assembler import GREATER, RETURN, Assembler
+from minicontainer.kernel import flags, seccomp_compiler
+from minicontainer.kernel.seccomp_assembler import GREATER, RETURN, Assembler, disassemble
 from minicontainer.kernel.seccomp_compiler import compile_filter
 from tests.kernel import bpf
 
@@ -271,21 +271,34 @@ def test_a_number_is_found_by_halving() -> None:
     assert max(steps) <= 15
 
 
+def test_many_values_for_one_argument_are_one_look_at_it() -> None:
+    many = [
+        rule("socket", "ALLOW", (0, "EQ", n)) for n in (*range(100), *range(1 << 32, 5 + (1 << 32)))
+    ]
+    asked = profile(*many, rule("socket", "LOG", (0, "EQ", 200)), architectures=ALL_X86)
+    filter = compile_filter(asked, "x86_64")
+    assert len(filter) < 400
+    for value in (0, 50, 99, 100, 200, 1 << 32, 4 + (1 << 32), 5 + (1 << 32), 99 + (1 << 32)):
+        for arch, table in ((bpf.X86_64, X86_64), (bpf.I386, I386)):
+            given = (arch, table["socket"], (value,))
+            assert bpf.run(filter.program, *given) == bpf.expected(asked, "x86_64", *given)
+
+
 def test_far_targets_are_reached() -> None:
     """A jump reaches 255 instructions; 900 conditions on one call need more."""
-    many = [rule("ioctl", "ALLOW", (1, "EQ", 2 * n)) for n in range(900)]
+    many = [rule("ioctl", "ALLOW", (1, "EQ", n << 32 | 2 * n)) for n in range(900)]
     asked = profile(*many, rule("read"), rule("mseal", "KILL"))
     filter = compile_filter(asked, "x86_64")
     bpf.verify(filter.program)
     for number in (X86_64["ioctl"], X86_64["read"], X86_64["write"], X86_64["mseal"], 700):
-        for value in (0, 1, 998, 999, 1798, 1800):
+        for value in (0, 1, 499 << 32 | 998, 998, 899 << 32 | 1798, 900 << 32 | 1800):
             assert bpf.run(filter.program, bpf.X86_64, number, (0, value)) == bpf.expected(
                 asked, "x86_64", bpf.X86_64, number, (0, value)
             )
 
 
 def test_a_program_that_the_kernel_would_not_take_is_refused() -> None:
-    many = [rule("ioctl", "ALLOW", (1, "EQ", 2 * n)) for n in range(1100)]
+    many = [rule("ioctl", "ALLOW", (1, "EQ", n << 32)) for n in range(1100)]
     with pytest.raises(EngineError, match="instructions, and the kernel takes 4096"):
         compile_filter(profile(*many), "x86_64")
 
@@ -320,7 +333,7 @@ def test_a_long_jump_to_a_long_jump() -> None:
 
 def test_it_reads_as_words() -> None:
     asked = profile(rule("read"), rule("clone", "ALLOW", (0, "MASKED_EQ", 2**33, 0)))
-    lines = seccomp.disassemble(compile_filter(asked, "x86_64").program)
+    lines = disassemble(compile_filter(asked, "x86_64").program)
     assert lines[0] == "   0  load the machine"
     assert "   1  if == 0xc000003e goto 3 else 2" in lines
     assert "   2  return kill the process" in lines
