@@ -18,7 +18,7 @@ def tables() -> dict[str, dict[str, int]]:
     """{table: {name: number}} for all of ABIS; the numbers of x32 are without its bit."""
     found: dict[str, dict[str, int]] = {}
     number = 0
-    with open(FILE, encoding="ascii") as file:
+    with open(FILE, encoding="utf-8") as file:
         for line in file:
             words = [] if line.startswith("#") else line.split()
             for word in words:
