@@ -90,8 +90,7 @@ def different(one: dict[str, int], other: dict[str, int]) -> dict[str, tuple[int
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[peers.Peer]:
     directory = tmp_path_factory.mktemp("docker")
     with peers.docker(directory / "daemon") as peer:
-        if peer is None:
-            pytest.skip("docker is not installed")
+        assert peer is not None
         archive = image(directory)
         peer.run("import", archive, "probe")
         peer.run("save", "--output", directory / "saved.tar", "probe")
@@ -99,6 +98,7 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[peers.Peer]:
         yield peer
 
 
+@pytest.mark.needs("docker")
 @pytest.mark.parametrize("powers", POWERS)
 def test_docker_refuses_the_same(engine: Engine, docker: peers.Peer, powers: str) -> None:
     engine.run("load", "--input", docker.environment["SAVED"])
@@ -109,6 +109,7 @@ def test_docker_refuses_the_same(engine: Engine, docker: peers.Peer, powers: str
     assert all(own[label] == 1 for label in set(found) & TIGHTENED), found
 
 
+@pytest.mark.needs("docker")
 @pytest.mark.parametrize("powers", POWERS)
 def test_docker_makes_the_same_of_our_policy(
     engine: Engine, docker: peers.Peer, tmp_path: Path, powers: str

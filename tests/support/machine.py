@@ -10,6 +10,7 @@ import ctypes.util
 import functools
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -84,6 +85,10 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
     "libseccomp": (
         lambda: bool(ctypes.util.find_library("seccomp")),
         "libseccomp, which runc and crun make their filters with",
+    ),
+    "docker": (
+        lambda: bool(shutil.which("dockerd")) and os.path.exists("/usr/bin/docker"),
+        "docker's daemon and client (docker.io)",
     ),
     "ia32": (
         lambda: os.path.exists("/proc/sys/abi/vsyscall32"),
