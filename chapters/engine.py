@@ -15,7 +15,7 @@ import tempfile
 from chapters import command_line
 from minicontainer.engine import spec as specification
 from minicontainer.engine.create import CAPABILITIES, DEFAULT_PATH
-from minicontainer.kernel import devices, overlay, terminal
+from minicontainer.kernel import devices, overlay, seccomp_default, seccomp_profile, terminal
 from minicontainer.kernel.process import forward_signals
 from minicontainer.runtime import start, supervise
 
@@ -64,6 +64,9 @@ def describe(command: list[str]) -> dict[str, object]:
             "namespaces": [{"type": kind} for kind in ("mount", "uts", "ipc", "pid", "cgroup")],
             "maskedPaths": list(devices.MASKED),
             "readonlyPaths": list(devices.READONLY),
+            "seccomp": seccomp_profile.select(
+                seccomp_default.profile(), CAPABILITIES, os.uname().machine, os.uname().release
+            ),
         },
     }
 
