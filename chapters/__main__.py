@@ -1,4 +1,4 @@
-"""The book's command: python3 -m chapters list | run | attack | diff | look | why."""
+"""The book's command: python3 -m chapters list | run | attack | diff | look | why | doctor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chapters import stages
 from chapters.stages import CLONE, HERE
 from minicontainer.errors import EngineError
 
-LATER = ("start", "check", "hint", "solution", "reset", "watch", "doctor")
+LATER = ("start", "check", "hint", "solution", "reset", "watch")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("look", help="what a program sees, from stage to stage")
     command = commands.add_parser("why", help="what each line of the engine's start is for")
     command.add_argument("part", nargs="?", default="", help="of a function's name or of a line")
+    commands.add_parser("doctor", help="what this machine lacks for the book, and what to do")
     for name in LATER:
         commands.add_parser(name, add_help=False)  # without help: the epilog names them
 
@@ -153,6 +154,13 @@ def do_why(given: argparse.Namespace) -> int:
             print(f"  without  {line}")
             print(f"           {noticed or 'nothing notices: ' + why.UNSEEN.get(name, '?')}")
     return 0
+
+
+def do_doctor(given: argparse.Namespace) -> int:
+    """Look at this machine; 1 when something is missing that a chapter needs."""
+    from chapters import doctor
+
+    return doctor.report(doctor.examine())
 
 
 def diff(number: int) -> list[str]:

@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from chapters import stages
+from chapters import patience, stages
 from chapters.stages import CLONE, Stage
 from minicontainer.kernel import flags, mounts, namespaces, syscalls
 
@@ -81,7 +81,7 @@ class Ground:
             text=True,
         )
         try:
-            out, err = program.communicate(timeout=30)
+            out, err = program.communicate(timeout=patience.seconds(30))
         except subprocess.TimeoutExpired:
             stages.kill_tree(program.pid)
             out, err = program.communicate()

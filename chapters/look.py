@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from chapters import stages
+from chapters import patience, stages
 from chapters.stages import CLONE, Stage
 
 # One line `question: answer` each; "-" where the program has nothing to ask: no /proc, no /dev.
@@ -33,7 +33,7 @@ def probe(stage: Stage, rootfs: Path) -> dict[str, str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=patience.seconds(30),
         check=False,
     )
     rows = [line.partition(": ") for line in done.stdout.splitlines()]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from chapters import stages
+from chapters import doctor, patience, stages
 from chapters.stages import CLONE
+from tests.support import machine
 
 
 def command(*words: str | Path, cache: Path = Path("/nowhere")) -> subprocess.CompletedProcess[str]:
@@ -21,7 +23,7 @@ def command(*words: str | Path, cache: Path = Path("/nowhere")) -> subprocess.Co
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=patience.seconds(120),
         check=False,
     )
 
@@ -130,3 +132,64 @@ def test_the_exercises_say_that_they_are_to_come() -> None:
     done = command("start", "3")
     assert done.returncode == 2
     assert "not written yet" in done.stdout
+
+
+@pytest.mark.root
+@pytest.mark.tools("busybox", "strace", "ip")
+def test_the_doctor_finds_this_machine_well() -> None:
+    done = command("doctor")
+    assert done.returncode == 0, done.stdout
+    last = stages.ready()[-1]["number"]
+    assert done.stdout.splitlines()[-1] == f"All is well: chapters 01 to {last:02} run here."
+    assert "lacks" not in done.stdout
+
+
+def find(monkeypatch: pytest.MonkeyPatch, **changes: object) -> tuple[int, list[str]]:
+    """What the doctor says of a machine on which some things are otherwise."""
+    for name, value in changes.items():
+        monkeypatch.setattr(doctor, name, value)
+    said: list[str] = []
+    return doctor.report(doctor.examine(), said.append), said
+
+
+def test_the_doctor_says_what_is_missing_for_whom_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "missing", lambda feature: feature == "overlay" or None)
+    code, said = find(monkeypatch, PROGRAMS={"sh": "dash", "no-such-program": "nothing"})
+    assert code == 1
+    overlay = said.index("lacks  the kernel's overlay file system (chapter 07)")
+    assert said[overlay + 1].startswith(
+        "       to do: modprobe overlay, or take the book's Linux VM"
+    )
+    programs = said.index("lacks  programs to look with: no-such-program")
+    assert said[programs + 1] == "       to do: apt-get install nothing"
+    assert said[-1].endswith(" to mend.")
+
+
+def test_what_only_a_later_chapter_needs_is_no_reason_to_mend(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    later = doctor.Finding("a feature", "wait", [99])
+    said: list[str] = []
+    assert doctor.report(iter([later]), said.append) == 0
+    assert said[:2] == ["later  a feature (chapter 99)", "       to do: wait"]
+
+
+def test_on_another_system_the_doctor_sends_to_the_vm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    code, said = find(monkeypatch)
+    assert (code, said[-1]) == (1, "1 to mend.")
+    assert said[0].startswith("lacks  Linux (this is ")
+    assert said[1] == "       to do: take the book's Linux VM: ./dev vm up"
+
+
+def test_an_old_python_is_told_so() -> None:
+    pretend = "import sys; sys.version_info = (3, 10, 2); sys.version = '3.10.2 x'; import chapters"
+    done = subprocess.run(
+        ["/usr/bin/python3", "-c", pretend], cwd=CLONE, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "python3 -m chapters: Python 3.11 or newer is needed, and this is"
+    )

@@ -30,6 +30,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from chapters import patience
 from minicontainer.errors import EngineError
 from minicontainer.kernel import (
     capabilities,
@@ -510,7 +511,7 @@ def try_out(module: ModuleType | None, function: ast.FunctionDef | None) -> str:
         finally:
             os._exit(0)
     os.close(write)
-    ready, _, _ = select.select([read], [], [], SECONDS)
+    ready, _, _ = select.select([read], [], [], patience.seconds(SECONDS))
     told = os.read(read, 4096).decode() if ready else "it hangs"
     os.close(read)
     try:
@@ -532,7 +533,7 @@ def ask(rootfs: Path, directory: Path, part: str = "") -> dict[str, str]:
     subprocess.run(
         ["unshare", "--fork", "--kill-child", "--propagation", "private", *namespaces_of_its_own,
          sys.executable, "-I", "-S", __file__, rootfs, directory, part],
-        check=True, timeout=300,
+        check=True, timeout=patience.seconds(300),
     )  # fmt: skip
     found: dict[str, str] = json.loads((directory / "found.json").read_text())
     return found

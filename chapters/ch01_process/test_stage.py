@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from chapters import patience
 from chapters.conftest import Container
 from chapters.stages import CLONE
 
@@ -21,7 +22,7 @@ def test_the_program_ends_and_we_end_as_it_did(stage: Container) -> None:
 def test_a_killed_program_gives_128_and_the_signal(stage: Container) -> None:
     with stage.start() as container:
         os.kill(container.pid, signal.SIGKILL)
-        assert container.program.wait(30) == 128 + signal.SIGKILL
+        assert container.program.wait(patience.seconds(30)) == 128 + signal.SIGKILL
 
 
 def test_a_missing_command_is_127_in_one_line(stage: Container) -> None:
@@ -84,4 +85,4 @@ def test_a_signal_to_us_is_passed_on(stage: Container, name: str) -> None:
     with program:
         assert program.stdout and program.stdout.readline() == b"ready\n"
         program.send_signal(getattr(signal, f"SIG{name}"))
-        assert program.wait(30) == 42
+        assert program.wait(patience.seconds(30)) == 42

@@ -7,6 +7,7 @@ import select
 import stat
 from pathlib import Path
 
+from chapters import patience
 from chapters.conftest import Container
 from minicontainer.kernel import namespaces, procfs
 
@@ -58,4 +59,4 @@ def test_all_end_with_the_first(stage: Container) -> None:
         poll = select.poll()
         assert container.program.stdout
         poll.register(container.program.stdout, select.POLLIN)
-        assert poll.poll(1000), "a process of the container lives on"
+        assert poll.poll(patience.seconds(1) * 1000), "a process of the container lives on"

@@ -59,7 +59,8 @@ def open_sysrq_trigger(ground: Ground) -> bool:
     """reach the file that can crash or reboot the host"""
     if not os.path.exists("/proc/sysrq-trigger"):
         raise Missing("this kernel has no /proc/sysrq-trigger")
-    return "open" in ground.run(": >>/proc/sysrq-trigger && echo open")
+    # In a subshell: a special builtin whose redirection fails ends the shell.
+    return "open" in ground.run("(: >>/proc/sysrq-trigger) && echo open")
 
 
 ATTACKS = (read_the_disk, change_core_pattern, open_sysrq_trigger)

@@ -33,6 +33,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from chapters import patience
+
 ROOT = Path(__file__).resolve().parents[2]
 
 BLOCK = re.compile(
@@ -132,7 +134,10 @@ class Shell:
         )  # fmt: skip
 
     def run(self, step: Step, timeout: float = 60) -> list[str]:
-        """The lines that a step prints. The shell's $? lives on to the next step."""
+        """The lines that a step prints. The shell's $? lives on to the next step.
+
+        timeout: in seconds, of an ordinary machine.
+        """
         typed = "".join(f"{line}\n" for line in step.typed)
         source = f"<<'{self.end}'\n{typed}{self.end}\n" if typed else "</dev/null\n"
         assert self.process.stdin and self.process.stdout
@@ -142,7 +147,7 @@ class Shell:
         )
         self.process.stdin.flush()
         printed = b""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patience.seconds(timeout)
         mark = f"{self.end}\n".encode()
         while not printed.endswith(mark):
             ready = select.select([self.process.stdout], [], [], deadline - time.monotonic())[0]

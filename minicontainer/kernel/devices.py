@@ -58,14 +58,16 @@ def populate(root: int) -> None:
     """Fill the /dev of a container root with the default devices and links.
 
     root: descriptor of the root, whose /dev is a fresh tmpfs of ours. A name that is taken
-    already (a bind mount of the user's) is left alone.
+    already (a bind mount of the user's) is left alone. Where the kernel has a /proc/kcore,
+    /dev/core leads to it, as in every other runtime; what it leads to is masked.
     """
     dev = paths.make_directories(root, "/dev")
+    core = [("core", "/proc/kcore")] if os.path.exists("/proc/kcore") else []
     mask = os.umask(0)
     try:
         for name, major, minor in DEVICES:
             make_device(dev, name, stat.S_IFCHR | 0o666, major, minor)
-        for name, target in LINKS:
+        for name, target in [*LINKS, *core]:
             try:
                 syscalls.through("symlinkat", os.symlink, target, name, dir_fd=dev)
             except OSError as error:
@@ -107,18 +109,19 @@ def mask(root: int, masked: Sequence[str]) -> None:
     """
     null = open_null(root)
     try:
-        empty = mounts.create("tmpfs", ["ro", "size=0"])
-        try:
-            for path in masked:
-                target = _existing(root, path)
-                if target is not None:
-                    cover = mounts.clone("", [], empty if paths.is_directory(target) else null)
-                    try:
-                        mounts.attach(cover, target)
-                    finally:
-                        os.close(cover)
-        finally:
-            os.close(empty)
+        for path in masked:
+            target = _existing(root, path)
+            if target is None:
+                continue
+            if paths.is_directory(target):
+                # One each: until Linux 6.15 only a mount that is attached somewhere can be copied.
+                cover = mounts.create("tmpfs", ["ro", "size=0"])
+            else:
+                cover = mounts.clone("", [], null)
+            try:
+                mounts.attach(cover, target)
+            finally:
+                os.close(cover)
     finally:
         os.close(null)
 

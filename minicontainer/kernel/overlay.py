@@ -31,14 +31,8 @@ def mount(
     try:
         set_string = flags.FSCONFIG_SET_STRING
         syscalls.fsconfig(context, set_string, "source", "overlay")
-        try:
-            for layer in lower:
-                syscalls.fsconfig(context, set_string, "lowerdir+", layer)
-        except OSError as error:
-            # Before Linux 6.8 there is no `lowerdir+`, and a value holds at most 255 bytes.
-            if error.errno != EINVAL or not all(map(os.path.isdir, lower)):
-                raise
-            return _mount_by_path(lower, upper, work, volatile)
+        for layer in lower:
+            syscalls.fsconfig(context, set_string, "lowerdir+", layer)
         syscalls.fsconfig(context, set_string, "upperdir", upper)
         syscalls.fsconfig(context, set_string, "workdir", work)
         if volatile:
@@ -46,6 +40,10 @@ def mount(
         syscalls.fsconfig(context, flags.FSCONFIG_CMD_CREATE)
         return syscalls.fsmount(context)
     except syscalls.SyscallError as error:
+        # Before Linux 6.8 there is no `lowerdir+`, and a value holds at most 255 bytes. Linux 6.5
+        # to 6.7 refuse it here; older ones take any option, and refuse the whole at the end.
+        if error.errno == EINVAL:
+            return _mount_by_path(lower, upper, work, volatile)
         error.hint = mounts.complaint(context) or error.hint
         raise
     finally:

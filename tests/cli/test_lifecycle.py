@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from chapters import patience
 from tests.support.engine import Engine
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.vm]
 
 FOREVER = "while :; do sleep 0.05; done"
 
@@ -61,7 +62,12 @@ def test_the_supervisor_keeps_nothing_of_the_callers(engine: Engine, starter: st
     try:
         command = engine.command("run", "-d", starter, "sleep", "100")
         done = subprocess.run(
-            command, pass_fds=[write], capture_output=True, text=True, check=True, timeout=30
+            command,
+            pass_fds=[write],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=patience.seconds(30),
         )
     finally:
         os.close(write)
@@ -92,7 +98,7 @@ def test_rm_when_it_ends(engine: Engine, starter: str) -> None:
     pid = int(state(engine, "web", "Pid"))
     until_blocked(waiting.pid)
     os.kill(pid, signal.SIGKILL)
-    output, _ = waiting.communicate(timeout=20)
+    output, _ = waiting.communicate(timeout=patience.seconds(20))
     assert output == "137\n"
     assert os.listdir(engine.run_root) == os.listdir(engine.root / "containers") == []
     assert os.listdir(engine.root / "names") == [".lock"]
@@ -127,7 +133,7 @@ def test_logs_follow_to_the_end(engine: Engine, starter: str) -> None:
     assert following.stdout is not None
     assert following.stdout.readline() == "one\n"
     engine.run("stop", "web")
-    output, _ = following.communicate(timeout=20)
+    output, _ = following.communicate(timeout=patience.seconds(20))
     assert (output, following.returncode) == ("bye\n", 0)
     assert engine.output("logs", "-f", "web") == "one\nbye"
 
@@ -157,7 +163,7 @@ def test_stop(engine: Engine, starter: str) -> None:
         following.stdout.readline()  # its trap is set
         assert engine.output("stop", *options, name) == name
         assert state(engine, name, "ExitCode") == code
-        following.communicate(timeout=20)
+        following.communicate(timeout=patience.seconds(20))
     assert engine.output("stop", "polite") == "polite"
     assert engine.output("wait", "polite", "other") == "5\n6"
 
@@ -170,7 +176,7 @@ def test_kill(engine: Engine, starter: str) -> None:
     assert engine.output("kill", "-s", "SIGUSR1", "web") == "web"
     assert following.stdout.readline() == "usr\n"
     engine.run("kill", "--signal", "9", "web")
-    following.communicate(timeout=20)
+    following.communicate(timeout=patience.seconds(20))
     assert state(engine, "web", "ExitCode") == "137"
     done = engine.run("kill", "web", check=False)
     assert done.returncode == 1 and "is not running" in done.stderr
@@ -181,7 +187,7 @@ def test_wait_for_one_that_runs(engine: Engine, starter: str) -> None:
     waiting = engine.start("wait", "web")
     engine.run("exec", "web", "sh", "-c", "kill -9 -1", check=False)
     engine.run("kill", "web")
-    output, _ = waiting.communicate(timeout=20)
+    output, _ = waiting.communicate(timeout=patience.seconds(20))
     assert output == "137\n"
 
 
@@ -314,7 +320,7 @@ def test_commands_beside_each_other(engine: Engine, starter: str) -> None:
         commands.append(["run", "--rm", starter, "true"])
         commands += [["ps", "-a"], ["container", "prune", "-f"]]
     for command, running in [(words, engine.start(*words)) for words in commands]:
-        _, error = running.communicate(timeout=60)
+        _, error = running.communicate(timeout=patience.seconds(60))
         assert (running.returncode, error) == (0, ""), command
     assert len(engine.output("ps", "-q").splitlines()) == 6
 

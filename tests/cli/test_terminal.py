@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from chapters import patience
 from tests.support.engine import Engine
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.vm]
 
-TIMEOUT = 20.0
+TIMEOUT = patience.seconds(20)
 
 
 class Session:

@@ -19,6 +19,7 @@ PAGES = sorted(
 
 
 @pytest.mark.root
+@pytest.mark.vm
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_a_page_shows_what_happens(
     page: Path, engine: Engine, starter: str, tmp_path: Path

@@ -12,7 +12,7 @@ from minicontainer.engine.home import Home
 from minicontainer.errors import EngineError
 from tests.support.engine import Engine
 
-pytestmark = [pytest.mark.root, pytest.mark.tools("busybox")]
+pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.tools("busybox")]
 
 
 def test_the_hosts_null_device_stays_as_it_is(engine: Engine, starter: str) -> None:

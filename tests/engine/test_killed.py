@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from chapters import patience
 from tests.support.engine import ROOT, Engine
 
 pytestmark = [pytest.mark.root, pytest.mark.tools("strace")]
@@ -48,7 +49,7 @@ def kill_at(engine: Engine, moment: tuple[str, int], *words: str) -> int:
     return subprocess.run(
         ["strace", "-f", "-qq", "-o", "/dev/null", inject, *engine.command(*words)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
-        timeout=60, check=False,
+        timeout=patience.seconds(60), check=False,
     ).returncode  # fmt: skip
 
 
@@ -127,7 +128,7 @@ def test_from_a_python_program(engine: Engine, starter: str, threads: bool) -> N
     )  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", program], input="hello\n", capture_output=True, text=True,
-        timeout=60, check=False,
+        timeout=patience.seconds(60), check=False,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("hello\ncode 3\n", "err\n")
     assert left(engine) == []

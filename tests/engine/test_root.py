@@ -12,7 +12,7 @@ from minicontainer.image.store import Store
 from tests.image import small
 from tests.support.engine import Engine
 
-pytestmark = [pytest.mark.root, pytest.mark.tools("busybox")]
+pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.tools("busybox")]
 
 
 def entry(name: str, kind: bytes, mode: int, **fields: int) -> tarfile.TarInfo:

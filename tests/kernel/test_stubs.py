@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pytest
 
+from chapters import patience
 from minicontainer.errors import EngineError
 from minicontainer.kernel import flags, process, stubs, syscalls
 
@@ -32,7 +33,9 @@ NATIVE = os.uname().machine
 OTHERS = [machine for machine in ("x86_64", "aarch64") if machine != NATIVE]
 EMULATORS = {m: path for m in OTHERS if (path := shutil.which(f"qemu-{m}-static"))}
 PREFIX = {NATIVE: "", **{m: f"{m.replace('_', '-')}-linux-gnu-" for m in OTHERS}}
-ASSEMBLED = [pytest.param(m, marks=pytest.mark.tools(f"{PREFIX[m]}as")) for m in PREFIX]
+ASSEMBLED = [
+    pytest.param(m, marks=[pytest.mark.tools(f"{PREFIX[m]}as"), pytest.mark.host]) for m in PREFIX
+]
 
 PYTHON = os.path.realpath("/proc/self/exe")
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
@@ -66,7 +69,8 @@ class Started:
     def _read(self, name: str, until: bytes | None) -> bytes:
         read = b""
         while until is None or not read.endswith(until):
-            assert select.select([self.descriptors[name]], [], [], 10)[0], f"got only {read!r}"
+            ready = select.select([self.descriptors[name]], [], [], patience.seconds(10))[0]
+            assert ready, f"got only {read!r}"
             try:
                 chunk = os.read(self.descriptors[name], 65536)
             except OSError as error:  # a terminal whose last process has gone
@@ -81,7 +85,7 @@ class Started:
         os.write(self.descriptors["input"], text)
 
     def wait(self) -> int:
-        assert select.select([self.born.pidfd], [], [], 10)[0], "it does not end"
+        assert select.select([self.born.pidfd], [], [], patience.seconds(10))[0], "it does not end"
         return self.born.wait()
 
     def exe(self) -> str:
@@ -186,6 +190,7 @@ def python(script: str) -> tuple[str, ...]:
 # -------------------------------------------------------------------------------------- the bytes
 
 
+@pytest.mark.host
 @pytest.mark.tools("objcopy")
 @pytest.mark.parametrize("machine", ASSEMBLED)
 @both
@@ -554,7 +559,7 @@ def test_nobody_outlives_init(start: Start) -> None:
         sleeper = os.pidfd_open(int(file.read()))
     started.write(b"end\n")
     assert started.wait() == 6
-    assert select.select([sleeper], [], [], 10)[0]
+    assert select.select([sleeper], [], [], patience.seconds(10))[0]
     os.close(sleeper)
 
 

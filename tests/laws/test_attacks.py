@@ -13,7 +13,12 @@ from chapters import stages
 from chapters.attacks import ABSENT, GOT_THROUGH, STOPPED
 from chapters.stages import CLONE, Chapter
 
-pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.needs("new-mount-api", "overlay")]
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.vm,
+    pytest.mark.slow,
+    pytest.mark.needs("new-mount-api", "overlay"),
+]
 
 
 @pytest.mark.parametrize("chapter", stages.ready(), ids=lambda chapter: chapter["folder"])

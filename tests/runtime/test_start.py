@@ -186,6 +186,7 @@ def test_init_reaps_and_forwards(tmp_path: Path, rootfs: Path) -> None:
     assert bundle.run(tmp_path, init=True) == (9, "2\n")
 
 
+@pytest.mark.host
 def test_nothing_stays_behind_two_hundred_times(tmp_path: Path, rootfs: Path) -> None:
     """The leak check around this test does the looking."""
     bundle.write(tmp_path, rootfs, args=["true"])

@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import IO, Any
 
+from chapters import patience
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ROOT / "bin" / "minicontainer"
 
@@ -45,7 +47,7 @@ class Engine:
             input=input,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=patience.seconds(timeout),
             check=False,
             **options,
         )

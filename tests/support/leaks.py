@@ -12,12 +12,14 @@ import select
 import threading
 import time
 
+from chapters import patience
+
 PR_SET_TIMERSLACK = 29
 CLONE_NEWNS = 0x20000
 MS_REC, MS_PRIVATE, MS_SHARED = 1 << 14, 1 << 18, 1 << 20
 
 # How long a process that is already on its way out may take to be gone, in seconds.
-GRACE = 3.0
+GRACE = patience.seconds(3)
 
 
 def _tag_descendants() -> int:

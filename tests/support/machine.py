@@ -96,6 +96,10 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
     ),
     "x86-64": (lambda: platform.machine() == "x86_64", "an x86-64 processor"),
     "arm64": (lambda: platform.machine() == "aarch64", "an arm64 processor"),
+    "book-vm": (
+        lambda: os.uname().nodename == "minicontainer" and os.path.isdir("/vagrant/vagrant"),
+        "being the book's own VM (./dev vm test)",
+    ),
     "chromium": (
         lambda: any(os.path.exists(p) for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser")),
         "a chromium that is no snap",

@@ -59,7 +59,9 @@ def test_mypy() -> None:
 
 
 @pytest.mark.tools("shellcheck")
-@pytest.mark.parametrize("script", ["dev", ".ci/run"])
+@pytest.mark.parametrize(
+    "script", ["dev", ".ci/run", "vagrant/vm", "vagrant/build-box", "vagrant/provision.sh"]
+)
 def test_shellcheck(script: str) -> None:
     check("shellcheck", "--enable=avoid-nullary-conditions", script)
 
