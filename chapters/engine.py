@@ -17,7 +17,15 @@ from typing import Any
 from chapters import command_line
 from minicontainer.engine import spec as specification
 from minicontainer.engine.create import DEFAULT_PATH
-from minicontainer.kernel import capabilities, devicefilter, devices, overlay, terminal
+from minicontainer.kernel import (
+    capabilities,
+    devicefilter,
+    devices,
+    overlay,
+    seccomp_default,
+    seccomp_profile,
+    terminal,
+)
 from minicontainer.kernel.process import forward_signals
 from minicontainer.runtime import start, supervise
 
@@ -74,6 +82,12 @@ def describe(command: list[str]) -> dict[str, Any]:
                 "pids": {"limit": 64},
                 "devices": devicefilter.DOCKER,
             },
+            "seccomp": seccomp_profile.select(
+                seccomp_default.profile(),
+                capabilities.DEFAULT,
+                os.uname().machine,
+                os.uname().release,
+            ),
         },
     }
 

@@ -74,6 +74,9 @@ UNSEEN = {
     "enter_directory: raise EngineError(f'the working directory {path!r} lies outside of the "
     "container')": "this C library says ENOENT; others return (unreachable)",
     "change: syscalls.prctl(flags.PR_SET_KEEPCAPS, 0)": "exec clears it too",
+    "confine: if loading:": "exec takes the power away too (capabilities(7)); until then "
+    "the process would hold what it has given up",
+    "confine: capabilities.set_sets(effective, permitted, inheritable)": "the same",
     "make_working_directory: raise EngineError(f'cannot make the working directory {path!r}: "
     "{reason}') from error": "the step after the next fails too, with another sentence",
 }
@@ -141,6 +144,10 @@ def specification() -> dict[str, Any]:
             "devices": [
                 {"path": "/dev/extra", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640}
             ],
+            "seccomp": {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["sethostname"], "action": "SCMP_ACT_ERRNO"}],
+            },
         },
     }
 
@@ -246,6 +253,7 @@ def everything() -> Iterator[tuple[str, bool]]:
         yield "the inheritable set is another", sets["CapInh"] == one
         yield "the ambient set is another", sets["CapAmb"] == one
         yield "no_new_privs is not set", box.status("NoNewPrivs") == "1"
+        yield "the system calls are not filtered", box.status("Seccomp") == "2"
         yield "the umask is another", box.status("Umask") == "0027"
         limits = Path(f"/proc/{box.pid}/limits").read_text()
         yield "there is no limit on open files", "333" in limits
@@ -303,6 +311,16 @@ def everything() -> Iterator[tuple[str, bool]]:
         yield "the namespace's own root is the host's", "only-here" in there.split()
         host = Path("/proc/self/mountinfo").read_text()
         yield "the host sees the container's mounts", str(ROOTFS) not in host
+
+
+def without_a_promise() -> Iterator[tuple[str, bool]]:
+    """Without no_new_privs a filter needs a power to be loaded, which the program does not get."""
+    spec = specification()
+    spec["process"]["noNewPrivileges"] = False
+    with Box(spec) as box:
+        yield "the filter wants no_new_privs", box.status("Seccomp") == "2"
+        one = capabilities.mask(["NET_BIND_SERVICE"])
+        yield "the power to load a filter is left", capabilities.read(box.pid)["CapPrm"] == one
 
 
 def at_a_terminal() -> Iterator[tuple[str, bool]]:
@@ -405,6 +423,7 @@ def while_it_starts() -> Iterator[tuple[str, bool]]:
 
 PROBES = (
     everything,
+    without_a_promise,
     at_a_terminal,
     in_anothers_namespace,
     refusals,

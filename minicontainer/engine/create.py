@@ -197,7 +197,7 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
         )
     hostname = os.uname().nodename if settings.network == "host" else id[:12]
     entrypoint, command = combine_command(config, settings)
-    options = security.Options(settings.security)
+    options = security.Options(settings.security, privileged=settings.privileged)
     return records.Record(
         id=id,
         created=records.now(),
@@ -232,6 +232,7 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
         security=settings.security,
         no_new_privileges=options.no_new_privileges,
         system_paths=options.system_paths,
+        seccomp=options.seccomp,
         ulimits=settings.ulimits,
         limits=limiting.check(settings.limits),
         devices=settings.devices,

@@ -6,7 +6,7 @@ import os
 
 from ..errors import EngineError
 from ..runtime import join
-from . import ending, security, users
+from . import ending, filters, security, users
 from . import spec as specs
 from . import streams as plumbing
 from .run import attend
@@ -40,7 +40,10 @@ def execute(
     not run (1), the command cannot be executed (126, 127).
     """
     live = ending.require_running(home, record)
-    process = compose(home, record, live, command, env=env, workdir=workdir, user=user, tty=tty)
+    spec = specs.load(home, record.id)
+    process = compose(
+        record, live, command, spec["process"], env=env, workdir=workdir, user=user, tty=tty
+    )
     if privileged:
         process["capabilities"] = specs.capability_sets(
             security.choose_capabilities((), (), privileged=True), 0
@@ -54,6 +57,7 @@ def execute(
             streams.inner,
             has_terminal=tty and not detach,
             limited=bool(live.cgroup),
+            filter=filters.of_container(home, record, spec),
         )
         streams.close_inner()
         if detach:
@@ -64,17 +68,17 @@ def execute(
 
 
 def compose(
-    home: Home,
     record: Record,
     live: Live,
     command: Sequence[str],
+    own: dict[str, Any],
     *,
     env: Sequence[str],
     workdir: str | None,
     user: str | None,
     tty: bool,
 ) -> dict[str, Any]:
-    """The OCI `process` object: the container's own, with another command.
+    """The OCI `process` object: the container's `own`, with another command.
 
     The capabilities are the container's, also for another user (moby, execSetPlatformOpt): who is
     not root loses them by the exec, and root in a container of another user gets them by it, up to
@@ -89,7 +93,6 @@ def compose(
         found = users.resolve(root, record.user if user is None else user, record.groups)
     finally:
         os.close(root)
-    own: dict[str, Any] = specs.load(home, record.id)["process"]
     return {
         **own,
         "terminal": tty,

@@ -11,7 +11,7 @@ from ..kernel.process import Process, start_time
 from ..kernel.syscalls import SyscallError
 from ..runtime.start import start
 from ..runtime.supervise import supervise
-from . import logs
+from . import filters, logs
 from . import record as records
 from . import spec as specs
 from . import streams as plumbing
@@ -93,7 +93,8 @@ def live(
         log = None if record.remove and attach else open_log(home, record)
         with plumbing.Held(mount_root(home, record)) as root:
             spec = specs.build(home, record, root.descriptor)
-            specs.save(home, record.id, spec)
+            chosen = filters.prepare(home, record)
+            specs.save(home, record.id, spec, chosen.profile if chosen else None)
             with open_streams(record, attach, spec["process"]["user"]["uid"], log) as streams:
                 # spawn; write it down before its first instruction
                 process = start(
@@ -104,6 +105,7 @@ def live(
                     lambda process: note(home, record, process, spec["linux"].get("cgroupsPath")),
                     devpts=streams.devpts,
                     init=record.init,
+                    filter=chosen.filter if chosen else None,
                 )
                 ran = True
                 root.close()

@@ -9,6 +9,7 @@ import stat
 
 from ..errors import EngineError
 from ..kernel import capabilities
+from . import filters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,16 +76,20 @@ class Options:
     """What the values of --security-opt say.
 
     no_new_privileges: no program may gain powers; system_paths: the masks of chapter 06 are left
-    out.
+    out; seccomp: "unconfined", a profile's JSON, or "" for the default policy.
     """
 
-    __slots__ = ("no_new_privileges", "system_paths")
+    __slots__ = ("no_new_privileges", "system_paths", "seccomp")
 
-    def __init__(self, given: Sequence[str] = ()) -> None:
-        """Read them in order, so that of one given twice the last counts; EngineError, in
-        docker's words, for one that is malformed or unknown."""
+    def __init__(self, given: Sequence[str] = (), *, privileged: bool = False) -> None:
+        """Read them in order, so that of one given twice the last counts; a profile's file too.
+
+        privileged: no filter, unless one is named (moby, WithSeccomp). EngineError, in docker's
+        words, for one that is malformed or unknown.
+        """
         self.no_new_privileges = False
         self.system_paths = False
+        self.seccomp = filters.UNCONFINED if privileged else ""
         for option in given:
             name, separator, value = option.partition("=")
             if not separator:
@@ -93,10 +98,29 @@ class Options:
                 self.no_new_privileges = value not in _FALSE
             elif option == "systempaths=unconfined":
                 self.system_paths = True
-            elif name in ("apparmor", "label", "seccomp") and value:
+            elif name == "seccomp" and value:
+                self.seccomp = _profile(value)
+            elif name in ("apparmor", "label") and value:
                 raise EngineError(f"docker's --security-opt {name} is not implemented yet")
             else:
                 raise EngineError(f'invalid --security-opt: "{option}"')
+
+
+def _profile(value: str) -> str:
+    if value == filters.UNCONFINED:
+        return value
+    return "" if value == "builtin" else filters.check(_read(value), value)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except UnicodeDecodeError:
+        raise EngineError(f"cannot read the seccomp profile {path}: it is not UTF-8") from None
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise EngineError(f"cannot read the seccomp profile {path}: {reason}") from None
 
 
 def host_devices(directory: str = "/dev") -> list[dict[str, Any]]:

@@ -37,8 +37,8 @@ ff02::2\tip6-allrouters
 def build(home: Home, record: Record, root: int) -> dict[str, Any]:
     """The specification of a container whose root is mounted; also writes its /etc files.
 
-    root: descriptor of the root: the user is looked up in its files. EngineError when the user
-    is unknown.
+    It is whole but for linux.seccomp, which comes with `save`. root: descriptor of the root: the
+    user is looked up in its files. EngineError when the user is unknown.
     """
     user = users.resolve(root, record.user, record.groups)
     write_network_files(home, record)
@@ -226,9 +226,16 @@ def _host_file(path: str) -> str:
         return ""
 
 
-def save(home: Home, id: str, spec: dict[str, Any]) -> None:
-    """Write config.json beside the container's rootfs: together they are an OCI bundle."""
-    files.write_atomic(home.container(id, "config.json"), jsonio.dumps(spec), mode=0o600)
+def save(home: Home, id: str, spec: dict[str, Any], seccomp: bytes | None = None) -> None:
+    """Write config.json beside the container's rootfs: together they are an OCI bundle.
+
+    seccomp: linux.seccomp as JSON. To read 400 names and write them again would take 0.3 ms.
+    """
+    text = jsonio.dumps({**spec, "linux": {**spec["linux"], "seccomp": None}})
+    # Within a JSON string a quote has a backslash before it, so this is no user's text.
+    head, _, tail = text.rpartition(',"seccomp":null')
+    middle = f',"seccomp":{seccomp.decode()}' if seccomp is not None else ""
+    files.write_atomic(home.container(id, "config.json"), head + middle + tail, mode=0o600)
 
 
 def load(home: Home, id: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ..kernel import (
     paths,
     process,
     procfs,
+    seccomp,
     stubs,
     syscalls,
     terminal,
@@ -49,6 +50,7 @@ def run(
     go: int,
     init: bool,
     group: Any,
+    filter: seccomp.Filter | None,
 ) -> None:
     """Build the container around the calling process and become its program.
 
@@ -94,11 +96,14 @@ def run(
         raise EngineError("the engine ended before the container was recorded")
     if devpts is not None:
         terminal.take(streams[0])
-    confine(wanted, streams, stubs.init_stub if init else stubs.exec_stub)
+    confine(wanted, streams, stubs.init_stub if init else stubs.exec_stub, filter)
 
 
 def confine(
-    wanted: dict[str, Any], streams: tuple[int, int, int], make_stub: Callable[[int], int]
+    wanted: dict[str, Any],
+    streams: tuple[int, int, int],
+    make_stub: Callable[[int], int],
+    filter: seccomp.Filter | None,
 ) -> None:
     """Become the program of a `process` object, with its user, powers and limits and no more:
     the end of every start, of `run` and of `exec` alike.
@@ -124,17 +129,28 @@ def confine(
     syscalls.prctl(flags.PR_SET_DUMPABLE, 0)  # a change of user may have set it again
     os.umask(user.get("umask", 0o022))
     program = process.find_program(wanted["args"][0], environment.get("PATH", ""))
-    permitted, inheritable = sets.get("permitted", 0), sets.get("inheritable", 0)
-    capabilities.set_sets(sets.get("effective", 0), permitted, inheritable)
+    effective, permitted = sets.get("effective", 0), sets.get("permitted", 0)
+    inheritable = sets.get("inheritable", 0)
+    # Without no_new_privs only CAP_SYS_ADMIN may load a filter: it goes one step later.
+    loading = 0
+    if filter is not None and not wanted.get("noNewPrivileges"):
+        loading = capabilities.mask(["CAP_SYS_ADMIN"])
+    capabilities.set_sets(effective | loading, permitted | loading, inheritable)
     # The kernel refuses an ambient capability that is not inheritable; runc drops it as we do.
     capabilities.set_ambient(sets.get("ambient", 0) & permitted & inheritable)
     if wanted.get("noNewPrivileges"):
         capabilities.set_no_new_privileges()
+    syscalls.close_range(3, how=flags.CLOSE_RANGE_CLOEXEC)
+    os.set_inheritable(report, True)
+    # From here on the filter is asked about our own calls too, so there are four more of them:
+    # capset, write, execveat, and the stub's (seccomp_compiler.NEEDED).
+    if filter is not None:
+        seccomp.load(filter)
+    if loading:
+        capabilities.set_sets(effective, permitted, inheritable)
     # execve(2) by way of a sealed program of a few hundred bytes. Were the last exec ours, an
     # image whose entry point is `#!/proc/self/exe` would run the host's Python inside, and could
     # overwrite it through /proc (CVE-2019-5736).
-    syscalls.close_range(3, how=flags.CLOSE_RANGE_CLOEXEC)
-    os.set_inheritable(report, True)
     process.hand_over()
     syscalls.through("execve", os.execve, last_step, [program, *wanted["args"]], environment)
 

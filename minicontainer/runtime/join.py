@@ -13,6 +13,7 @@ from ..kernel import (
     namespaces,
     paths,
     process,
+    seccomp,
     stubs,
     syscalls,
     terminal,
@@ -71,6 +72,7 @@ def join(
     *,
     has_terminal: bool = False,
     limited: bool = False,
+    filter: seccomp.Filter | None = None,
     fork: bool = False,
 ) -> process.Process:
     """Start a process in the namespaces of a container; returns once it is its program.
@@ -78,7 +80,8 @@ def join(
     pid, started: the container's first process and its start time. wanted: an OCI `process`
     object, whose user, capabilities and limits hold here as they do in `run`. streams: its
     standard input, output and error. limited: the container has a cgroup, which the process is
-    born into. Raises EngineError (126, 127 or 125).
+    born into. filter: the container's system-call filter, which no one who comes later gets by
+    himself. Raises EngineError (126, 127 or 125).
     """
     specification.check_process(wanted)
     pidfd = open_container(pid, started)
@@ -91,7 +94,7 @@ def join(
         how = namespaces.bits([*others, "pid"])
         pids = namespaces.identity(pid, "pid")
         helper = process.spawn(
-            lambda: _enter(pidfd, root, how, wanted, streams, has_terminal, group),
+            lambda: _enter(pidfd, root, how, wanted, streams, has_terminal, group, filter),
             cgroup=group.descriptor if group is not None else None,
             fork=fork,
         )
@@ -119,6 +122,7 @@ def _enter(
     streams: tuple[int, int, int],
     has_terminal: bool,
     group: Any,
+    filter: seccomp.Filter | None,
 ) -> None:
     """Go into the container with all but the number, and become the stub that has the program born.
 
@@ -135,7 +139,7 @@ def _enter(
     chroot.chroot(".")
     os.close(root)
     inner = 0 if has_terminal else -1
-    child.confine(wanted, streams, lambda report: stubs.join_stub(report, inner))
+    child.confine(wanted, streams, lambda report: stubs.join_stub(report, inner), filter)
 
 
 def _sibling(report: bytes, pids: int, program: str) -> process.Process:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import EngineError
-from ..kernel import cgroups, flags, mounts, namespaces, process
+from ..kernel import cgroups, flags, mounts, namespaces, process, seccomp
 from . import child
 from . import spec as specification
 
@@ -24,6 +24,7 @@ def start(
     *,
     devpts: int | None = None,
     init: bool = False,
+    filter: seccomp.Filter | None = None,
     fork: bool = False,
 ) -> process.Process:
     """Start the process of an OCI specification; returns once it *is* its program.
@@ -34,13 +35,15 @@ def start(
     inner end three times, and devpts the descriptor of the detached devpts that it is on.
     on_created: called when the process exists; what it records is recorded before the first
     instruction of the image, for which the process waits. init: a tiny init as PID 1, the program
-    its child.
+    its child. filter: what linux.seccomp comes to, where the caller has it compiled already.
 
     Raises EngineError: exit_code 127 or 126 when the program cannot be executed, else 125.
     Nothing is left behind then. The cgroup, where the specification asks for one, is the caller's
     to remove at the end (`remove_cgroup`).
     """
     specification.check(spec)
+    if filter is None:
+        filter = specification.compile_filter(spec, init=init)
     root_path = os.path.join(bundle, spec["root"]["path"])
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
     group: Any = None
@@ -52,7 +55,9 @@ def start(
             # Our copy of the end that the parent writes to: with it open, the pipe of a killed
             # parent would never end, and we would wait for ever.
             os.close(go_write)
-            child.run(spec, bundle, root_mount, root_path, streams, devpts, go_read, init, group)
+            child.run(
+                spec, bundle, root_mount, root_path, streams, devpts, go_read, init, group, filter
+            )
 
         born_in = group.descriptor if group is not None else None
         container = process.spawn(live, namespaces_at_birth(spec), born_in, fork=fork)

@@ -55,7 +55,6 @@ BAD: list[tuple[tuple[str, ...], Any, str]] = [
     (("linux", "namespaces"), [{"type": "user"}], "user namespace"),
     (("linux", "namespaces"), [{"type": "pid", "path": "/proc/1/ns/pid"}], "pid namespace"),
     (("linux", "maskedPaths"), ["kcore"], "mount point"),
-    (("linux", "seccomp"), {"defaultAction": "SCMP_ACT_ERRNO"}, "seccomp"),
     (("linux", "resources"), {"memory": {"limit": "1"}}, "linux.resources.memory.limit"),
     (("linux", "resources"), {"memory": {"kernel": 1}}, "memory.kernel cannot be had"),
     (("linux", "resources"), {"network": {"classID": 1}}, "network cannot be had"),

@@ -6,9 +6,11 @@ with the sentence; on CI this is the only skip that is not a failure (tests/supp
 
 from __future__ import annotations
 
+import ctypes.util
 import functools
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -66,6 +68,32 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
     "zstd": (
         lambda: sys.version_info >= (3, 14) or _importable("zstandard"),
         "a zstd decoder (Python 3.14, or the zstd extra)",
+    ),
+    "kernel-headers": (
+        lambda: any(
+            os.path.exists(f"{path}/asm/unistd_64.h")
+            for path in ("/usr/include/x86_64-linux-gnu", "/usr/x86_64-linux-gnu/include")
+        ),
+        "the kernel's headers for x86-64 (linux-libc-dev)",
+    ),
+    "arm-headers": (
+        lambda: all(
+            os.path.exists(f"/usr/{name}/include/asm/unistd.h")
+            for name in ("aarch64-linux-gnu", "arm-linux-gnueabihf")
+        ),
+        "the kernel's headers for both ARMs (linux-libc-dev-arm64-cross, -armhf-cross)",
+    ),
+    "libseccomp": (
+        lambda: bool(ctypes.util.find_library("seccomp")),
+        "libseccomp, which runc and crun make their filters with",
+    ),
+    "docker": (
+        lambda: bool(shutil.which("dockerd")) and os.path.exists("/usr/bin/docker"),
+        "docker's daemon and client (docker.io)",
+    ),
+    "ia32": (
+        lambda: os.path.exists("/proc/sys/abi/vsyscall32"),
+        "programs of 32 bits (CONFIG_IA32_EMULATION)",
     ),
     "x86-64": (lambda: platform.machine() == "x86_64", "an x86-64 processor"),
     "arm64": (lambda: platform.machine() == "aarch64", "an arm64 processor"),
