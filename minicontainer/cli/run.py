@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from ..engine import security
 from ..engine.create import Settings
 from ..engine.home import Home
 from ..errors import EngineError
@@ -123,6 +124,7 @@ def make_settings(values: Values) -> Settings:
     mounts, sources = arguments.mounts(
         values.many("volume"), values.many("mount"), values.many("tmpfs")
     )
+    privileged = values.flag("privileged")
     return Settings(
         values.words[0],
         values.words[1:],
@@ -144,8 +146,8 @@ def make_settings(values: Values) -> Settings:
         init=values.flag("init"),
         cap_add=values.many("cap-add"),
         cap_drop=values.many("cap-drop"),
-        privileged=values.flag("privileged"),
-        security=values.many("security-opt"),
+        privileged=privileged,
+        security=security.Options(values.many("security-opt"), privileged=privileged),
         ulimits=arguments.ulimits(values.many("ulimit")),
         limits=limits.limits(values),
         **limits.others(values),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .fetch import OnPull
     from .home import Home
     from .record import Record
+    from .security import Options
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STOP_TIMEOUT = 10
@@ -37,7 +38,7 @@ class Settings:
     away. mounts: OCI mounts (config.md, "Mounts"); sources: host directories that `-v` makes
     when they are missing. groups: names or numbers to add. ulimits: OCI rlimits. limits,
     devices: docker's HostConfig fields (see `limits`); device_rules: `c 10:200 rwm`.
-    privileged, cap_add, cap_drop, security: as the options of `run`, see `security`.
+    privileged, cap_add, cap_drop: as the options of `run`; security: what --security-opt says.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Settings:
         cap_add: Sequence[str] = (),
         cap_drop: Sequence[str] = (),
         privileged: bool = False,
-        security: Sequence[str] = (),
+        security: Options | None = None,
         ulimits: Sequence[dict[str, Any]] = (),
         limits: dict[str, Any] | None = None,
         devices: Sequence[dict[str, str]] = (),
@@ -99,7 +100,7 @@ class Settings:
         self.cap_add = list(cap_add)
         self.cap_drop = list(cap_drop)
         self.privileged = privileged
-        self.security = list(security)
+        self.security = security
         self.ulimits = list(ulimits)
         self.limits = limits or {}
         self.devices = list(devices)
@@ -197,7 +198,7 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
         )
     hostname = os.uname().nodename if settings.network == "host" else id[:12]
     entrypoint, command = combine_command(config, settings)
-    options = security.Options(settings.security, privileged=settings.privileged)
+    options = settings.security or security.Options(privileged=settings.privileged)
     return records.Record(
         id=id,
         created=records.now(),
@@ -229,7 +230,7 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
         cap_add=settings.cap_add,
         cap_drop=settings.cap_drop,
         privileged=settings.privileged,
-        security=settings.security,
+        security=options.shown,
         no_new_privileges=options.no_new_privileges,
         system_paths=options.system_paths,
         seccomp=options.seccomp,

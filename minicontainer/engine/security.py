@@ -76,10 +76,11 @@ class Options:
     """What the values of --security-opt say.
 
     no_new_privileges: no program may gain powers; system_paths: the masks of chapter 06 are left
-    out; seccomp: "unconfined", a profile's JSON, or "" for the default policy.
+    out; seccomp: "unconfined", a profile's JSON, or "" for the default policy; shown: the values
+    as `inspect` shows them, with the profile instead of its file.
     """
 
-    __slots__ = ("no_new_privileges", "system_paths", "seccomp")
+    __slots__ = ("no_new_privileges", "system_paths", "seccomp", "shown")
 
     def __init__(self, given: Sequence[str] = (), *, privileged: bool = False) -> None:
         """Read them in order, so that of one given twice the last counts; a profile's file too.
@@ -90,6 +91,7 @@ class Options:
         self.no_new_privileges = False
         self.system_paths = False
         self.seccomp = filters.UNCONFINED if privileged else ""
+        self.shown: list[str] = []
         for option in given:
             name, separator, value = option.partition("=")
             if not separator:
@@ -100,10 +102,12 @@ class Options:
                 self.system_paths = True
             elif name == "seccomp" and value:
                 self.seccomp = _profile(value)
+                option = f"seccomp={self.seccomp or value}"
             elif name in ("apparmor", "label") and value:
                 raise EngineError(f"docker's --security-opt {name} is not implemented yet")
             else:
                 raise EngineError(f'invalid --security-opt: "{option}"')
+            self.shown.append(option)
 
 
 def _profile(value: str) -> str:

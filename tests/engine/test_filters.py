@@ -120,10 +120,10 @@ def test_an_empty_profile_is_no_filter(engine: Engine, starter: str, tmp_path: P
         ("seccomp=FILE", "FILE:3: syscalls[0].action: unknown action 'SCMP_ACT_ALOW'\n"),
         ("seccomp=/no/such", "cannot read the seccomp profile /no/such: no such file or directory"),
         ("seccomp=/", "cannot read the seccomp profile /: is a directory"),
-        ("seccomp=", "--security-opt 'seccomp=' is invalid"),
+        ("seccomp=", 'invalid --security-opt: "seccomp="'),
         ("seccomp=/bin/busybox", "the seccomp profile /bin/busybox: it is not UTF-8"),
-        ("apparmor=x", "--security-opt apparmor is not implemented yet"),
-        ("magic", "--security-opt 'magic' is invalid"),
+        ("apparmor=x", "docker's --security-opt apparmor is not implemented yet"),
+        ("magic", 'invalid --security-opt: "magic"'),
     ],
 )
 def test_bad_ones(engine: Engine, starter: str, tmp_path: Path, option: str, told: str) -> None:
