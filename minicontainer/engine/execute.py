@@ -38,6 +38,10 @@ def execute(
     EngineError: the container does not run (1), the command cannot be executed (126, 127).
     """
     live = ending.require_running(home, record)
+    if ending.state(home, record).status == "paused":
+        raise EngineError(
+            f"container {record.id} is paused, unpause the container before exec", exit_code=1
+        )
     if "CAP_SYS_PTRACE" in record.capabilities:
         # Between its birth in the container's PID namespace and its setns the joining process is
         # root of the host, and being undumpable does not hide it from this capability.

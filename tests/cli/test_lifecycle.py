@@ -218,7 +218,7 @@ def test_exec(engine: Engine, starter: str) -> None:
     assert int(found[5]) <= 4
     script = "id -u; pwd; echo $HOME; grep CapBnd /proc/self/status | cut -f 2"
     found = engine.output("exec", "-u", "0", "-w", "/", "web", "sh", "-c", script).splitlines()
-    assert found == ["0", "/", "/root", "00000000a00425fa"]
+    assert found == ["0", "/", "/root", "00000000a80425fa"]
     assert engine.run("exec", "-i", "web", "cat", input="hi").stdout == "hi"
     for words, code in (
         (["sh", "-c", "exit 9"], 9),

@@ -18,8 +18,8 @@ from tests.support.engine import ROOT
 MODULE_LINES = 350
 # The aim is 8,000 for the whole (docs/architecture.md). More than half is image/, whose parsers of
 # hostile archives, registries and names are long; this holds the line until they are shorter.
-# Chapter 08 brought 1,300: the limits in two worlds, the device filter, docker's options for them.
-ENGINE_LINES = 11_400
+# Chapter 08 brought 1,700: the limits in two worlds, the device filter, docker's options for them.
+ENGINE_LINES = 11_900
 
 NO_CODE = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
