@@ -73,31 +73,40 @@ def hog_the_processor(ground: Ground) -> bool:
     allowed = os.sched_getaffinity(0)
     # All on one processor, so that it does not matter how many the machine has.
     os.sched_setaffinity(0, {min(allowed)})
+    diary = ground.file("diary", "")
     try:
-        neighbour = subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"])
+        with open(diary, "w") as written:
+            neighbour = subprocess.Popen([sys.executable, "-S", "-c", NEIGHBOUR], stdout=written)
         try:
             script = """
                 for i in 1 2 3 4 5 6 7 8; do (while :; do :; done) & pids="$pids $!"; done
+                read began rest </proc/uptime
                 sleep "$1"
+                read ended rest </proc/uptime
                 kill $pids; wait; times
+                echo $began $ended
             """
-            before = used(neighbour.pid)
-            # Longer than the start takes, during which the neighbour has the processor alone.
-            told = ground.run(script, str(round(min(10, patience.seconds(2)))))
-            left = used(neighbour.pid) - before
+            told = ground.run(script, str(round(min(10, patience.seconds(2))))).split()
         finally:
             stages.kill_tree(neighbour.pid)
             neighbour.wait()
     finally:
         os.sched_setaffinity(0, allowed)
-    taken = sum(map(seconds, told.split()[-2:]))
+    began, ended = map(float, told[-2:])
+    rows = [list(map(float, line.split())) for line in diary.read_text().splitlines()[:-1]]
+    inside = [used for moment, used in rows if began <= moment <= ended]
+    left = inside[-1] - inside[0] if inside else 0
+    taken = sum(map(seconds, told[-4:-2]))
     return left < taken / 3
 
 
-def used(pid: int) -> float:
-    """The processor time of a process, in seconds (proc(5), /proc/PID/stat)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+# A busy process that writes down when it had had how much of the processor.
+NEIGHBOUR = """
+import time
+while True:
+    print(time.clock_gettime(time.CLOCK_BOOTTIME), time.process_time(), flush=True)
+    for _ in range(10_000): pass
+"""
 
 
 def seconds(text: str) -> float:

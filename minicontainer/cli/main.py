@@ -25,6 +25,11 @@ COMMANDS = {
     "kill": "signals:KILL",
     "wait": "signals:WAIT",
     "rm": "containers:RM",
+    "pause": "control:PAUSE",
+    "unpause": "control:UNPAUSE",
+    "update": "control:UPDATE",
+    "top": "control:TOP",
+    "stats": "stats:STATS",
     "inspect": "inspect:INSPECT",
     "pull": "images:PULL",
     "load": "images:LOAD",
@@ -41,7 +46,10 @@ COMMANDS = {
     "info": "system:INFO",
 }
 ALIASES = {
-    **{f"container {name}": name for name in "run exec logs stop kill wait rm".split()},
+    **{
+        f"container {name}": name
+        for name in "run exec logs stop kill wait rm pause unpause update top stats".split()
+    },
     **{f"image {name}": name for name in "pull load tag history".split()},
     **{f"container {name}": "ps" for name in ("ls", "list", "ps")},
     **{f"image {name}": "images" for name in ("ls", "list")},
@@ -52,9 +60,8 @@ ALIASES = {
 GROUPS = {"image": "Work with images", "container": "Work with containers"}
 # Docker's commands that a later chapter brings: better a clear word than "unknown command".
 LATER = frozenset(
-    "attach build commit container cp create diff events export image import login logout network "
-    "pause port push rename restart save search start stats system top unpause update "
-    "volume".split()
+    "attach build commit container cp create diff events export image import login logout "
+    "network port push rename restart save search start system volume".split()
 )
 
 GLOBAL = Command(

@@ -71,7 +71,8 @@ def row(record: Record, state: ending.State, full: bool) -> dict[str, Any]:
 def status(record: Record, state: ending.State) -> str:
     """`Up 2 minutes`, `Exited (1) 3 hours ago`, `Created`."""
     if state.live is not None:
-        return f"Up {output.duration(output.seconds_since(state.live.started))}"
+        up = f"Up {output.duration(output.seconds_since(state.live.started))}"
+        return f"{up} (Paused)" if state.status == "paused" else up
     if state.status == "exited":
         return f"Exited ({record.exit_code}) {output.ago(record.finished)}"
     return state.status.capitalize()

@@ -27,7 +27,7 @@ def inspect(home: Home, record: Record) -> dict[str, Any]:
         "State": {
             "Status": state.status,
             "Running": state.running,
-            "Paused": False,
+            "Paused": state.status == "paused",
             "Restarting": False,
             "OOMKilled": record.oom_killed and not state.live,
             "Dead": state.status == "dead",

@@ -10,10 +10,11 @@ import os
 import time
 
 from ..errors import EngineError
+from ..kernel import cgroups
 from . import lifetime, names
 from . import record as records
 from .record import Live, Record
-from .teardown import open_process, wait_process
+from .teardown import let_go, open_process, wait_process
 from .teardown import remove as remove_files
 
 TYPE_CHECKING = False
@@ -32,15 +33,17 @@ class State:
 
     @property
     def running(self) -> bool:
-        """Whether it has a process."""
-        return self.status == "running"
+        """Whether it has a process, be it one that stands still."""
+        return self.status in ("running", "paused")
 
 
 def state(home: Home, record: Record) -> State:
-    """created, running, exited or dead: from the lock and the process, not from the record."""
+    """created, running, paused, exited or dead: from the lock, the process and its cgroup, not
+    from the record."""
     live = records.load_live(home, record.id)
     if live is not None and lifetime.is_alive(home, record.id):
-        return State("running", live)
+        still = live.cgroup and cgroups.choose(live.cgroup).is_frozen()
+        return State("paused" if still else "running", live)
     return State(record.status, None)
 
 
@@ -69,6 +72,8 @@ def kill(home: Home, record: Record, signal: int) -> None:
     end = lifetime.End(home, record.id)
     try:
         _signal.pidfd_send_signal(descriptor, signal)
+        if signal == _signal.SIGKILL:
+            let_go(live)
         # Docker returns from a SIGKILL when the container has ended, and so do we.
         if signal == _signal.SIGKILL:
             end.wait()
@@ -93,6 +98,7 @@ def stop(home: Home, record: Record, seconds: float | None = None) -> None:
         if descriptor is not None:
             patience = float(record.stop_timeout) if seconds is None else seconds
             _signal.pidfd_send_signal(descriptor, parse_signal(record.stop_signal))
+            let_go(live)
             if not wait_process(descriptor, None if patience < 0 else patience):
                 _signal.pidfd_send_signal(descriptor, _signal.SIGKILL)
         end.wait()
@@ -125,8 +131,9 @@ def remove(home: Home, record: Record, *, force: bool = False) -> None:
     while True:
         if state(home, record).running:
             if not force:
+                status = state(home, record).status
                 raise EngineError(
-                    f'cannot remove container "/{record.name}": container is running: '
+                    f'cannot remove container "/{record.name}": container is {status}: '
                     "stop the container before removing or force remove"
                 )
             try:

@@ -40,6 +40,10 @@ def execute(
     not run (1), the command cannot be executed (126, 127).
     """
     live = ending.require_running(home, record)
+    if ending.state(home, record).status == "paused":
+        raise EngineError(
+            f"container {record.id} is paused, unpause the container before exec", exit_code=1
+        )
     spec = specs.load(home, record.id)
     process = compose(
         record, live, command, spec["process"], env=env, workdir=workdir, user=user, tty=tty

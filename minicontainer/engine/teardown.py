@@ -88,11 +88,20 @@ def kill(live: Live) -> None:
         return
     try:
         _signal.pidfd_send_signal(descriptor, _signal.SIGKILL)
+        let_go(live)
         wait_process(descriptor, None)
     except ProcessLookupError:
         return
     finally:
         os.close(descriptor)
+
+
+def let_go(live: Live | None) -> None:
+    """Let a paused container go on, to its end: a process that stands still gets no signal."""
+    if live is not None and live.cgroup:
+        group = cgroups.choose(live.cgroup)
+        if group.is_frozen():
+            group.thaw()
 
 
 def open_process(live: Live) -> int | None:

@@ -91,6 +91,26 @@ def _cgroups() -> set[str]:
     return found
 
 
+def _stayed(paths: set[str]) -> list[str]:
+    """The new cgroups that do not go, without those in which somebody else's processes are: others
+    may start containers on this machine at the same time."""
+    deadline = time.monotonic() + GRACE
+    while True:
+        left = [path for path in sorted(paths) if os.path.isdir(path) and not _is_others(path)]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.01)  # allowed: no event tells that a cgroup of somebody else is removed
+
+
+def _is_others(path: str) -> bool:
+    try:
+        with open(f"{path}/cgroup.procs") as file:
+            inside = file.read().split()
+    except OSError:
+        return False
+    return bool(inside) and not any(map(_is_ours, inside))
+
+
 def _files() -> set[str]:
     found = set()
     # The machine's own store: a developer may be using it meanwhile, on CI nobody does.
@@ -199,7 +219,7 @@ class Snapshot:
         ]
         found += [f"network link left: {name}" for name in sorted(now.links - self.links)]
         found += [f"network link lost: {name}" for name in sorted(self.links - now.links)]
-        found += [f"cgroup left: {path}" for path in sorted(now.cgroups - self.cgroups)]
+        found += [f"cgroup left: {path}" for path in _stayed(now.cgroups - self.cgroups)]
         found += [f"file left: {path}" for path in sorted(now.files - self.files)]
         found += [
             f"file left: {self.temporary}/{name}"
