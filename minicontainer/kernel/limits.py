@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from errno import EBUSY
 
 from ..errors import EngineError
 from . import mounts, syscalls
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 CHAPTER = 8
+
+RETRIES = 20
 
 # <asm-generic/resource.h>, in the order of their numbers.
 NAMES = (
@@ -84,9 +88,25 @@ def _attach_hierarchy(top: int, controllers: str, words: list[str]) -> None:
     """Mount one v1 hierarchy below the directory behind `top`, a tmpfs of ours with no links."""
     name = controllers.removeprefix("name=")
     keys = [controllers] if controllers.startswith("name=") else controllers.split(",")
-    tree = mounts.create("cgroup", [*words, *keys], "cgroup")
+    tree = _create_hierarchy([*words, *keys])
     try:
         syscalls.through("mkdirat", os.mkdir, name, syscalls.Octal(0o755), dir_fd=top)
         mounts.attach(tree, os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top))
     finally:
         os.close(tree)
+
+
+def _create_hierarchy(words: list[str]) -> int:
+    """A v1 hierarchy, mounted detached.
+
+    Where many containers come and go, the kernel now and then says EBUSY of one that another has
+    just let go (seen once in some thousand starts on Linux 6.18; a moment later it is there).
+    """
+    for _ in range(RETRIES):
+        try:
+            return mounts.create("cgroup", words, "cgroup")
+        except syscalls.SyscallError as error:
+            if error.errno != EBUSY:
+                raise
+            time.sleep(0.005)  # allowed: no event tells that the kernel is done with it
+    return mounts.create("cgroup", words, "cgroup")

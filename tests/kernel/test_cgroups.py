@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from minicontainer.errors import EngineError
-from minicontainer.kernel import cgroups, devicefilter, process
+from minicontainer.kernel import cgroups, devicefilter, limits, mounts, process, syscalls
 
 pytestmark = pytest.mark.root
 
@@ -235,3 +236,23 @@ def test_a_cgroup_with_processes_hands_nothing_down() -> None:
             outer.kill()
             started.wait()
             started.close()
+
+
+def test_a_hierarchy_that_is_busy_for_a_moment_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    numbers: list[int] = []  # the errno of each attempt to come; after them it works
+
+    def create(*_: object) -> int:
+        if numbers:
+            raise syscalls.SyscallError(numbers.pop(0), "fsconfig(…)", None)
+        return 7
+
+    monkeypatch.setattr(mounts, "create", create)
+    numbers[:] = [errno.EBUSY, errno.EBUSY]
+    assert limits._create_hierarchy(["pids"]) == 7
+    for lasting in ([errno.EBUSY] * (limits.RETRIES + 1), [errno.EPERM]):
+        numbers[:] = lasting
+        with pytest.raises(syscalls.SyscallError):
+            limits._create_hierarchy(["pids"])
+        assert numbers == []
