@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from minicontainer.errors import EngineError
-from minicontainer.kernel import cgroups, devicefilter, process
+from minicontainer.kernel import cgroups, devicefilter, namespaces, process
 
 pytestmark = pytest.mark.root
 
@@ -69,6 +69,22 @@ def test_a_process_is_inside_from_its_first_instruction(make: Make, tmp_path: Pa
     else:
         inside = {row.split(":")[1] for row in rows if row.endswith(f":{group.path}")}
         assert {"memory", "pids", "devices", "freezer"} <= inside
+
+
+@pytest.mark.needs("cgroup-v2")
+def test_without_clone3_the_child_enters_by_itself(make: Make, tmp_path: Path) -> None:
+    group = make()
+    out = tmp_path / "cgroup"
+
+    def child() -> None:
+        process.execute(["sh", "-c", f"cat /proc/self/cgroup >{out}"], dict(os.environ))
+
+    for kinds in ([], ["pid", "mount"]):
+        started = process.spawn(child, namespaces.bits(kinds), group.descriptor, fork=True)
+        started.wait_exec()
+        assert started.wait() == 0
+        started.close()
+        assert out.read_text() == f"0::{group.path}\n"
 
 
 def test_limits_are_in_the_files_before_anything_runs(make: Make) -> None:
