@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from minicontainer.errors import EngineError
-from minicontainer.kernel import cgroups, devicefilter, namespaces, process
+from minicontainer.kernel import cgroups, devicefilter, process
 
 pytestmark = pytest.mark.root
 
@@ -73,6 +73,8 @@ def test_a_process_is_inside_from_its_first_instruction(make: Make, tmp_path: Pa
 
 @pytest.mark.needs("cgroup-v2")
 def test_without_clone3_the_child_enters_by_itself(make: Make, tmp_path: Path) -> None:
+    from minicontainer.kernel import namespaces
+
     group = make()
     out = tmp_path / "cgroup"
 
