@@ -8,6 +8,7 @@ import sys
 from .. import __version__, jsonio
 from ..engine import ending, names, teardown
 from ..engine.home import Home
+from ..kernel import cgroups
 from . import output
 from .options import Command, Option, Values
 
@@ -49,6 +50,7 @@ def info(home: Home, values: Values) -> int:
             "ServerVersion": __version__,
             "Driver": "overlay",
             "CgroupVersion": cgroup_mode(),
+            "DeviceFilter": cgroups.unguarded() or "in force",
             "KernelVersion": machine.release,
             "OperatingSystem": _system(),
             "Architecture": machine.machine,

@@ -12,6 +12,7 @@ import sys
 
 from .. import files, jsonio
 from ..errors import EngineError
+from ..kernel import cgroups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def spawn(home: Home, record: Record, lock: files.Lock, *, attach: bool) -> Supe
 
     attach: it keeps our standard streams; otherwise it has none, and a session of its own.
     """
+    cgroups.settle()
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

@@ -284,6 +284,13 @@ def leave(directory: str) -> bool:
     return True
 
 
+def settle() -> None:
+    """The same for whoever is about to start a process of its own: two of them would be in the
+    way of each other."""
+    if is_v2():
+        leave(cgroupfs.MOUNT + own_path())
+
+
 def is_delegated(directory: str) -> bool:
     """Whether systemd has given this cgroup away (`Delegate=yes`): it marks it so."""
     for name in ("trusted.delegate", "user.delegate"):

@@ -217,12 +217,10 @@ def _fork_and_unshare(namespaces: int, cgroup: int | None, report: int) -> tuple
     process forks, unshares and forks again; we are made subreaper for that moment, so that the
     grandchild becomes our child when the one between ends.
     """
-    if cgroup is not None:
-        raise EngineError("starting inside a cgroup needs clone3 (Linux 5.7 or newer)")
     if not namespaces & flags.CLONE_NEWPID:
         pid = os.fork()
         if pid == 0:
-            _unshare_or_end(namespaces, report)
+            _unshare_or_end(namespaces, cgroup, report)
             return 0, -1
         return pid, os.pidfd_open(pid)
     told_read, told_write = os.pipe2(os.O_CLOEXEC)
@@ -230,7 +228,7 @@ def _fork_and_unshare(namespaces: int, cgroup: int | None, report: int) -> tuple
     try:
         between = os.fork()
         if between == 0:
-            _unshare_or_end(namespaces, report)
+            _unshare_or_end(namespaces, cgroup, report)
             pid = os.fork()
             if pid == 0:
                 return 0, -1
@@ -251,8 +249,13 @@ def _fork_and_unshare(namespaces: int, cgroup: int | None, report: int) -> tuple
             os.close(told_write)
 
 
-def _unshare_or_end(namespaces: int, report: int) -> None:
+def _unshare_or_end(namespaces: int, cgroup: int | None, report: int) -> None:
+    """The child's first acts. What it has not at birth it gets before it does anything else."""
     try:
+        if cgroup is not None:
+            door = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=cgroup)
+            os.write(door, b"0")  # whoever writes
+            os.close(door)
         syscalls.unshare(namespaces)
     except OSError as error:
         _tell(report, error)

@@ -313,6 +313,38 @@ def test_a_device_and_what_may_be_done_with_it(engine: Engine, starter: str) -> 
 
 
 @pytest.mark.root
+def test_fifty_at_once_and_none_is_lost(engine: Engine, starter: str) -> None:
+    words = ["run", "--rm", "-m", "64m", "--pids-limit", "20", "--cpus", "0.5", starter, "echo"]
+    running = [engine.start(*words, str(number)) for number in range(50)]
+    told = [one.communicate(timeout=300) for one in running]
+    assert [(out, err) for out, err in told] == [(f"{number}\n", "") for number in range(50)]
+    assert os.listdir(engine.run_root) == os.listdir(engine.root / "containers") == []
+
+
+@pytest.mark.root
+@pytest.mark.needs("cgroup-v2", "systemd")
+def test_in_a_delegated_scope_it_stays_there(engine: Engine, starter: str) -> None:
+    """And there the engine leaves its own cgroup for a leaf: it must have no internal process."""
+    scope = ["systemd-run", "--quiet", "--scope", "--property=Delegate=yes"]
+    run = engine.command("run", "-d", "--name", "box", "-m", "64m", starter, "sleep", "1000")
+    subprocess.run([*scope, *run], check=True, capture_output=True)
+    pid = engine.output("inspect", "--format", "{{.State.Pid}}", "box")
+    identity = engine.output("inspect", "--format", "{{.Id}}", "box")
+    path = cgroups.own_path(int(pid))
+    assert path.endswith(f".scope/minicontainer/{identity}")
+    assert Path(f"{cgroupfs.MOUNT}{path}/memory.max").read_text() == f"{64 * MIB}\n"
+    # Whoever ends it may be somewhere else in the tree.
+    engine.run("rm", "-f", "box")
+    assert not os.path.exists(f"{cgroupfs.MOUNT}{path}")
+    # With somebody else's process in the way the limit cannot be had, and that is said.
+    shell = ["sh", "-c", 'sleep 100 & "$@"; code=$?; kill $!; exit $code', "sh"]
+    run = engine.command("run", "--rm", "-m", "64m", starter, "true")
+    done = subprocess.run([*scope, *shell, *run], check=False, capture_output=True, text=True)
+    assert done.returncode == 125
+    assert "it has processes of its own" in done.stderr
+
+
+@pytest.mark.root
 @pytest.mark.needs("cgroup-v2", "spare-disk")
 def test_the_speed_of_a_disk(engine: Engine, starter: str) -> None:
     """The book's machine has a disk to spare: 1 MiB a second, of which 3 MiB are read."""

@@ -72,6 +72,24 @@ def test_a_process_is_inside_from_its_first_instruction(make: Make, tmp_path: Pa
         assert {"memory", "pids", "devices", "freezer"} <= inside
 
 
+@pytest.mark.needs("cgroup-v2")
+def test_without_clone3_the_child_enters_by_itself(make: Make, tmp_path: Path) -> None:
+    from minicontainer.kernel import namespaces
+
+    group = make()
+    out = tmp_path / "cgroup"
+
+    def child() -> None:
+        process.execute(["sh", "-c", f"cat /proc/self/cgroup >{out}"], dict(os.environ))
+
+    for kinds in ([], ["pid", "mount"]):
+        started = process.spawn(child, namespaces.bits(kinds), group.descriptor, fork=True)
+        started.wait_exec()
+        assert started.wait() == 0
+        started.close()
+        assert out.read_text() == f"0::{group.path}\n"
+
+
 def test_limits_are_in_the_files_before_anything_runs(make: Make) -> None:
     group = make({"memory": {"limit": 64 * MIB}, "pids": {"limit": 9}})
     assert group.pids() == []

@@ -61,6 +61,7 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: os.path.isdir("/sys/fs/cgroup/memory"),
         "a cgroup v1 hierarchy with the memory controller",
     ),
+    "systemd": (lambda: os.path.isdir("/run/systemd/system"), "systemd as its first process"),
     "spare-disk": (lambda: os.path.exists("/dev/vdb"), "a disk to spare, /dev/vdb"),
     "user-namespaces": (_may_unshare_user, "the permission to make user namespaces"),
     "sys-resource": (lambda: _capability(24), "CAP_SYS_RESOURCE in the bounding set"),
