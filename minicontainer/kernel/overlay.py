@@ -37,16 +37,33 @@ def mount(
     words = ["volatile"] * volatile + ["userxattr"] * userxattr
     if by_path:
         return _mount_by_path(lower, upper, work, words, users)
-    context = syscalls.fsopen("overlay")
     shifted: list[int] = []
+    try:
+        for layer in lower if users is not None else ():
+            shifted.append(mounts.clone(layer, []))
+            mounts.map_owners(shifted[-1], users or 0)
+        if not shifted:
+            return _mount(lower, upper, work, words)
+        named = [f"/proc/self/fd/{layer}" for layer in shifted]
+        return _mount(named, upper, work, words, (lower, users))
+    finally:
+        for descriptor in shifted:
+            os.close(descriptor)
+
+
+def _mount(
+    lower: list[str],
+    upper: str,
+    work: str,
+    words: list[str],
+    shifted: tuple[list[str], int | None] | None = None,
+) -> int:
+    """mount() by the new interface. shifted: when `lower` are idmapped mounts, whose."""
+    context = syscalls.fsopen("overlay")
     try:
         set_string = flags.FSCONFIG_SET_STRING
         syscalls.fsconfig(context, set_string, "source", "overlay")
         for layer in lower:
-            if users is not None:
-                shifted.append(mounts.clone(layer, []))
-                mounts.map_owners(shifted[-1], users)
-                layer = f"/proc/self/fd/{shifted[-1]}"
             syscalls.fsconfig(context, set_string, "lowerdir+", layer)
         syscalls.fsconfig(context, set_string, "upperdir", upper)
         syscalls.fsconfig(context, set_string, "workdir", work)
@@ -58,12 +75,12 @@ def mount(
         # Before Linux 6.8 there is no `lowerdir+`, and a value holds at most 255 bytes. Linux 6.5
         # to 6.7 refuse it here; older ones take any option, and refuse the whole at the end.
         if error.errno == EINVAL:
-            return _mount_by_path(lower, upper, work, words, users)
+            layers, users = shifted or (lower, None)
+            return _mount_by_path(layers, upper, work, words, users)
         error.hint = mounts.complaint(context) or error.hint
         raise
     finally:
-        for descriptor in (context, *shifted):
-            os.close(descriptor)
+        os.close(context)
 
 
 def adopt_root(layer: str, upper: str) -> None:

@@ -224,14 +224,21 @@ def join_namespaces(linux: dict[str, Any]) -> None:
 def open_sources(spec: dict[str, Any], bundle: str) -> dict[int, int]:
     """The sources of all bind mounts as detached mounts, by their place in the list: for a
     container whose root may not reach them. Private, or what is mounted there later would
-    show on the host."""
+    show on the host. With `idmap` the owners are shown as the container's own (OCI 1.1)."""
     opened: dict[int, int] = {}
+    namespace = -1
     try:
         for number, mount in enumerate(spec.get("mounts", [])):
             if is_bind(mount):
                 source = os.path.join(bundle, mount["source"])
+                words = mount.get("options") or []
                 try:
-                    opened[number] = mounts.clone(source, mount.get("options") or [])
+                    opened[number] = mounts.clone(source, words)
+                    if "idmap" in words:
+                        if namespace < 0:
+                            tables = specification.user_maps(spec["linux"])
+                            namespace = users.open_namespace(*(tables or ([], [])))
+                        mounts.map_owners(opened[number], namespace)
                 except OSError as error:
                     raise mount_error(mount, error) from error
                 mounts.set_propagation(opened[number], flags.MS_PRIVATE | flags.MS_REC)
@@ -239,6 +246,9 @@ def open_sources(spec: dict[str, Any], bundle: str) -> dict[int, int]:
         for descriptor in opened.values():
             os.close(descriptor)
         raise
+    finally:
+        if namespace >= 0:
+            os.close(namespace)
     return opened
 
 

@@ -66,7 +66,11 @@ def check(spec: Any) -> None:
             raise EngineError(f"unknown namespace type {kind!r}")
         if kind == "time" or (kind in ("pid", "user") and namespace.get("path")):
             raise EngineError(f"this specification's {kind} namespace cannot be had yet")
-    user_maps(linux)
+    mapped = user_maps(linux) is not None
+    for mount in spec.get("mounts", []):
+        if "idmap" in mount.get("options", []) and not mapped:
+            where = mount["destination"]
+            raise EngineError(f"the mount at {where}: idmap wants a user namespace to map to")
     _refuse_propagation([linux.get("rootfsPropagation") or "private"], "rootfsPropagation")
     for name in ("maskedPaths", "readonlyPaths"):
         for path in _strings(linux.get(name, []), f"linux.{name}"):

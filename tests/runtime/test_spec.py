@@ -50,6 +50,7 @@ BAD: list[tuple[tuple[str, ...], Any, str]] = [
     (("mounts",), [{"destination": "/a/../../b"}], "mount point"),
     (("mounts",), [{"destination": "/a", "options": "ro"}], "options"),
     (("mounts",), [{"destination": "/a", "options": ["rbind", "rslave"]}], "propagation"),
+    (("mounts",), [{"destination": "/a", "options": ["bind", "idmap"]}], "idmap"),
     (("linux", "rootfsPropagation"), "shared", "propagation"),
     (("linux", "namespaces"), [{"type": "magic"}], "magic"),
     (("linux", "namespaces"), [{"type": "user"}], "uidMappings is missing"),
