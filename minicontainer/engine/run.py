@@ -6,7 +6,7 @@ import os
 
 from ..errors import EngineError
 from ..image.blobs import explain
-from ..kernel import mounts, overlay, terminal
+from ..kernel import mounts, terminal
 from ..kernel.process import Process, start_time
 from ..kernel.syscalls import SyscallError
 from ..runtime.start import start
@@ -156,13 +156,7 @@ def mount_root(home: Home, record: Record) -> int:
     # An image may have no files at all; overlay wants one layer at least.
     layers = record.layers or [home.container(record.id, "rootfs")]
     try:
-        root = userns.mount_layers(home, record, layers) if record.users else overlay.mount(
-            layers,
-            home.container(record.id, "upper"),
-            home.container(record.id, "work"),
-            # What is thrown away at the end need not be written to the disk first.
-            volatile=record.remove,
-        )  # fmt: skip
+        root = userns.mount_layers(home, record, layers)
         if not (record.guarded or record.privileged):
             # An image may bring device files. Without a device filter nothing else keeps one
             # with the number of the host's disk from being the host's disk.

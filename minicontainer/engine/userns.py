@@ -123,7 +123,10 @@ def rows(record: Record, kind: str) -> list[Row]:
 
 
 def outside(record: Record, uid: int) -> int:
-    """Who a user of the container is on the host."""
+    """Who a user of the container is to the engine; EngineError when there is no such user."""
+    if not record.users and users.is_mapped():
+        users.outside(users.read_map("self"), uid)
+        return uid
     return users.outside(rows(record, "uids"), uid)
 
 
@@ -138,15 +141,26 @@ def own(home: Home, record: Record, *names: str) -> None:
 
 def devpts_words(record: Record, words: list[str]) -> list[str]:
     """Options of a devpts that the engine mounts: the numbers in them are the host's."""
-    if not record.users:
-        return words
     kept = [word for word in words if not word.startswith("gid=")]
+    if not record.users:
+        # gid=5, the group tty, is nobody in a rootless namespace with a single user.
+        known = any(first <= 5 < first + n for first, _, n in users.read_map("self", "gid_map"))
+        return words if known else kept
     tty = users.outside(rows(record, "gids"), 5)
     return [*kept, f"uid={outside(record, 0)}", f"gid={tty}"]
 
 
 def add(spec: dict[str, Any], record: Record) -> dict[str, Any]:
-    """The specification of a container, with its user namespace if it has one."""
+    """The specification of a container, with its user namespace if it has one; and without what
+    the engine cannot have that is in one itself (see rootless)."""
+    if not record.users and users.is_mapped():
+        for mount in spec["mounts"]:
+            if mount["type"] == "sysfs" and record.network == "host":
+                # A new one would be for a network namespace that is not ours.
+                options = ["rbind", *mount["options"], "rro", "rprivate"]
+                mount.update(type="bind", source="/sys", options=options)
+            elif mount["type"] == "devpts":
+                mount["options"] = devpts_words(record, mount["options"])
     if record.users:
         spec["linux"]["namespaces"].append({"type": "user"})
         for key, kind in (("uidMappings", "uids"), ("gidMappings", "gids")):
@@ -158,8 +172,12 @@ def add(spec: dict[str, Any], record: Record) -> dict[str, Any]:
 
 
 def mount_layers(home: Home, record: Record, layers: list[str]) -> int:
-    """The root of a remapped container: the layers, with other owners, under its own directory."""
+    """The layers under the container's own directory; for a remapped one with other owners."""
     upper, work = home.container(record.id, "upper"), home.container(record.id, "work")
+    if not record.users:
+        mapped = users.is_mapped()
+        # What is thrown away at the end need not be written to the disk first.
+        return overlay.mount(layers, upper, work, volatile=record.remove, userxattr=mapped)
     uids, gids = rows(record, "uids"), rows(record, "gids")
     namespace = users.open_namespace(uids, gids)
     try:
