@@ -208,6 +208,15 @@ def create_sysfs(words: list[str] | None = None) -> int:
     return mounts.create("sysfs", ["ro", "nosuid", "nodev", "noexec"] if words is None else words)
 
 
+def show_sysfs() -> int:
+    """A detached, read-only view of the host's /sys, without what is mounted below it: for a
+    container with users of its own and the host's network, to whose /sys it has no right."""
+    tree = mounts.clone("/sys", ["bind", "ro", "nosuid", "nodev", "noexec"])
+    # A copy of a shared mount is shared: what would cover a part of it would cover the host's.
+    mounts.set_propagation(tree, flags.MS_PRIVATE)
+    return tree
+
+
 def bind_console(root: int, terminal: int) -> None:
     """Show a terminal as /dev/console, where programs write their last words.
 

@@ -46,6 +46,26 @@ def write_maps(pid: int | str, uids: Sequence[Row], gids: Sequence[Row]) -> None
             os.close(descriptor)
 
 
+class Gate:
+    """Where a process in a new user namespace waits until it has users there."""
+
+    __slots__ = ("_read", "_write")
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe2(os.O_CLOEXEC)
+
+    def wait(self) -> None:
+        """In the process: wait. EngineError when nobody will open."""
+        os.close(self._write)  # or we would wait for ourselves when the other side has died
+        if os.read(self._read, 1) != b"m":
+            raise EngineError("the engine ended before the container had its users")
+
+    def open(self, pid: int, uids: Sequence[Row], gids: Sequence[Row]) -> None:
+        """Outside: write the tables of the process, and let it go on."""
+        write_maps(pid, uids, gids)
+        os.write(self._write, b"m")
+
+
 def read_map(pid: int | str, name: str = "uid_map") -> list[Row]:
     """The table of a process's user namespace, as the reader's own namespace sees it."""
     with open(f"/proc/{pid}/{name}") as file:

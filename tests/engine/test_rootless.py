@@ -66,7 +66,7 @@ def test_a_life_in_the_background(user: Ordinary) -> None:
     assert len(spaces) == 1
     assert user.output("exec", "--user", "app", "box", "id", "-u") == "1000"
     assert user.output("exec", "other", "id", "-u") == "1000"
-    user.run("stop", "--time", "0", "other", "box")
+    user.run("stop", "--timeout", "0", "other", "box")
     assert user.output("ps", "--all", "--format", "{{.State}}").split() == ["exited"] * 2
     user.run("rm", "other", "box")
     assert os.listdir(user.root / "containers") == []
