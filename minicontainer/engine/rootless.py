@@ -46,13 +46,13 @@ def enter(home: Home) -> None:
     with files.Lock(f"{here}/lock"):
         if not any(join(pidfd) for pidfd in living(home, here)):
             create()
+        # The change of powers made us unreadable, for those too who want to join us.
+        syscalls.prctl(flags.PR_SET_DUMPABLE, 1)
         files.write_atomic(f"{here}/{os.getpid()}", str(process.start_time(os.getpid())))
     try:
         syscalls.unshare(flags.CLONE_NEWNS)
     except OSError as error:
         raise refusal(error) from None
-    # The change of powers made us unreadable for those who want to join us.
-    syscalls.prctl(flags.PR_SET_DUMPABLE, 1)
 
 
 def make_private(path: str, *, strict: bool = True) -> None:
@@ -80,39 +80,43 @@ def make_private(path: str, *, strict: bool = True) -> None:
 
 
 def living(home: Home, here: str) -> Iterator[int]:
-    """A pidfd of every process that is known to be in the namespace: of containers, of those who
-    supervise them, of commands. The files of commands that have ended go."""
+    """A pidfd of every process that is known to be in the namespace, of containers and of commands;
+    each is closed when the next is asked for. The files of commands that have ended go."""
+    known = []
     for id in os.listdir(home.run) if os.path.isdir(home.run) else ():
         try:
             state = jsonio.read(home.live(id, "state.json"))
-            known = [(state["pid"], state["pidStart"])]
+            known.append((state["pid"], state["pidStart"], ""))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # it is being made, or going away
-        yield from _open(known)
     for name in os.listdir(here):
-        if not name.isdigit():
-            continue
-        with open(f"{here}/{name}") as file:
-            start = file.read()
-        found = list(_open([(int(name), int(start or 0))]))
-        if not found:
-            os.unlink(f"{here}/{name}")
-        yield from found
-
-
-def _open(known: list[tuple[int, int]]) -> Iterator[int]:
-    for pid, start in known:
-        try:
-            pidfd = os.pidfd_open(pid)
-        except (ProcessLookupError, OverflowError, ValueError):
-            continue
-        try:
-            if process.start_time(pid) == start:
+        if name.isdigit():
+            with open(f"{here}/{name}") as file:
+                known.append((int(name), int(file.read() or 0), f"{here}/{name}"))
+    for pid, start, path in known:
+        pidfd = _open(pid, start)
+        if pidfd >= 0:
+            try:
                 yield pidfd
-        except ProcessLookupError:
-            continue
-        finally:
-            os.close(pidfd)
+            finally:
+                os.close(pidfd)
+        elif path:
+            os.unlink(path)
+
+
+def _open(pid: int, start: int) -> int:
+    """A pidfd of the process that began at that time, or -1 when it has ended."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except (OSError, OverflowError, ValueError):
+        return -1
+    try:
+        if process.start_time(pid) == start:
+            return pidfd
+    except ProcessLookupError:
+        pass  # told below
+    os.close(pidfd)
+    return -1
 
 
 def join(pidfd: int) -> bool:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
+import shutil
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from minicontainer.engine import rootless
 from minicontainer.errors import EngineError
+from minicontainer.image.store import Store
 from minicontainer.kernel import flags, process, users
+from tests.image import small
 from tests.support import ordinary
 from tests.support.ordinary import FIRST, UID, Ordinary
 
@@ -172,3 +179,83 @@ def test_a_machine_with_no_more_user_namespaces(user: Ordinary) -> None:
     child.close()
     for descriptor in (ready_read, ready_write, told, tell):
         os.close(descriptor)
+
+
+def entry(name: str, kind: bytes, mode: int = 0o755, **fields: Any) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.mode = kind, mode
+    for field, value in fields.items():
+        setattr(made, field, value)
+    return made
+
+
+def test_an_image_is_unpacked_as_far_as_a_user_can(user: Ordinary, tmp_path: Path) -> None:
+    busybox = Path(shutil.which("busybox") or "").read_bytes()
+    sh = entry("bin/sh", tarfile.REGTYPE, size=len(busybox))
+    base = io.BytesIO()
+    with tarfile.open(fileobj=base, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for directory in ("bin", "d", "dev"):
+            archive.addfile(entry(directory, tarfile.DIRTYPE))
+        archive.addfile(sh, io.BytesIO(busybox))
+        marked = entry("d/old", tarfile.REGTYPE, uid=33, gid=44)
+        marked.pax_headers = {"SCHILY.xattr.trusted.x": "y", "SCHILY.xattr.user.x": "y"}
+        archive.addfile(marked)
+        archive.addfile(entry("gone", tarfile.REGTYPE))
+        archive.addfile(entry("disk", tarfile.BLKTYPE, devmajor=8, devminor=0))
+        archive.addfile(entry("fifo", tarfile.FIFOTYPE))
+    above = small.tar({"d/.wh..wh..opq": b"", "d/new": b"", ".wh.gone": b""})
+    store = Store(str(tmp_path / "store"))
+    small.add(store, "odd:latest", [base.getvalue(), above])
+    small.add(store, "base:latest", [base.getvalue()])
+    with tarfile.open(user.home / "odd.tar", "w") as archive:
+        archive.add(store.layout, ".")
+    (user.home / "odd.tar").chmod(0o644)
+    user.run("load", "--input", user.home / "odd.tar")
+    script = "echo /* /d/*; stat -c %u:%g /d/* /disk"
+    done = user.run("run", "--rm", "odd", "sh", "-c", f"busybox() {{ /bin/sh \"$@\"; }}; {script}",
+                    check=False)  # fmt: skip
+    shown = done.stdout.split()
+    assert "/d/new" in shown and "/fifo" in shown
+    assert not {"/d/old", "/gone", "/disk"} & set(shown)
+    assert "/d/old" in user.output("run", "--rm", "base", "sh", "-c", "echo /d/*").split()
+
+
+def test_many_first_commands_at_once_share_one_namespace(user: Ordinary) -> None:
+    command = ["run", "--detach", "starter", "sh", "-c", "readlink /proc/self/ns/user; sleep 1000"]
+    started = [user.start(*command) for _ in range(6)]
+    for each in started:
+        _, said = each.communicate(timeout=60)
+        assert each.returncode == 0, said
+    names = user.output("ps", "--format", "{{.Names}}").split()
+    assert len(names) == 6
+    assert len({os.readlink(f"/proc/{pid_of(user, name)}/ns/user") for name in names}) == 1
+
+
+def test_what_it_can_do_is_told_as_it_is(user: Ordinary) -> None:
+    user.run("run", "--detach", "--name", "box", "starter", "sleep", "1000")
+    told = user.output("inspect", "--security", "box")
+    assert f"that is user {UID} of the host" in told
+    assert "nothing is mapped" not in told
+    assert re.search(r"user +its own", told)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--network", "bridge"], "not implemented yet"),
+        (["--userns", "remap"], "wants the host's root"),
+        (["--ulimit", "nofile=9999999:9999999"], "cannot set the limit nofile"),
+    ],
+)
+def test_what_it_cannot_have_is_refused(user: Ordinary, options: list[str], words: str) -> None:
+    failed = user.run("run", "--rm", *options, "starter", "true", check=False)
+    assert failed.returncode == 125
+    assert words in failed.stderr
+
+
+@pytest.mark.needs("cgroup-v1")
+def test_a_limit_that_cannot_be_had_is_refused(user: Ordinary) -> None:
+    failed = user.run("run", "--rm", "--memory", "64m", "starter", "true", check=False)
+    assert failed.returncode == 125
+    assert "cannot make the cgroup" in failed.stderr
+    assert user.output("ps", "--all", "--quiet") == ""
