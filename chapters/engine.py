@@ -4,7 +4,8 @@ Run it: sudo python3 -m chapters.engine ROOTFS COMMAND [ARGUMENT…]
 
 It stands where a chapter's container.py stands, so that a chapter's tests and attack can be
 turned on what came of it all. The specification is what `minicontainer run --network host` writes,
-with the limits of chapter 08: `-m 64m --memory-swap 64m --cpus 0.5 --pids-limit 64`.
+with the limits of chapter 08: `-m 64m --memory-swap 64m --cpus 0.5 --pids-limit 64`, and with the
+users of chapter 11, as `--userns remap` gives them.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ from minicontainer.kernel import (
     seccomp_default,
     seccomp_profile,
     terminal,
+    users,
 )
 from minicontainer.kernel.process import forward_signals
 from minicontainer.runtime import start, supervise
+
+USERS = [(0, 100000, 65536)]
 
 
 def run(rootfs: str, command: list[str]) -> int:
@@ -35,7 +39,11 @@ def run(rootfs: str, command: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="chapters-engine-") as bundle:
         for name in ("rootfs", "upper", "work"):
             os.mkdir(f"{bundle}/{name}")
-        root = overlay.mount([os.path.abspath(rootfs)], f"{bundle}/upper", f"{bundle}/work")
+        os.chown(f"{bundle}/upper", USERS[0][1], USERS[0][1])
+        namespace = users.open_namespace(USERS, USERS)
+        layers = [os.path.abspath(rootfs)]
+        root = overlay.mount(layers, f"{bundle}/upper", f"{bundle}/work", users=namespace)
+        os.close(namespace)
         spec = describe(command)
         try:
             process = start.start(spec, bundle, root, (0, 1, 2), forward_signals)
@@ -52,6 +60,7 @@ def describe(command: list[str]) -> dict[str, Any]:
     """The OCI runtime specification of the container."""
     safe = ["nosuid", "noexec", "nodev"]
     mount = specification.mount
+    table = [{"containerID": inside, "hostID": host, "size": n} for inside, host, n in USERS]
     return {
         "ociVersion": specification.VERSION,
         "process": {
@@ -70,10 +79,15 @@ def describe(command: list[str]) -> dict[str, Any]:
             mount("/dev/pts", "devpts", "devpts", terminal.DEVPTS_WORDS),
             mount("/dev/shm", "tmpfs", "shm", [*safe, "mode=1777", "size=67108864"]),
             mount("/dev/mqueue", "mqueue", "mqueue", safe),
-            mount("/sys", "sysfs", "sysfs", [*safe, "ro"]),
+            # A new sysfs would be for a network of its own, and this one shares the host's.
+            mount("/sys", "bind", "/sys", ["bind", *safe, "ro"]),
         ],
         "linux": {
-            "namespaces": [{"type": kind} for kind in ("mount", "uts", "ipc", "pid", "cgroup")],
+            "namespaces": [
+                {"type": kind} for kind in ("user", "mount", "uts", "ipc", "pid", "cgroup")
+            ],
+            "uidMappings": table,
+            "gidMappings": table,
             "maskedPaths": list(devices.MASKED),
             "readonlyPaths": list(devices.READONLY),
             "resources": {

@@ -77,6 +77,8 @@ UNSEEN = {
     "confine: if loading:": "exec takes the power away too (capabilities(7)); until then "
     "the process would hold what it has given up",
     "confine: capabilities.set_sets(effective, permitted, inheritable)": "the same",
+    "run: raise EngineError('the engine ended before the container had its users')": "the next "
+    "read of the pipe finds its end too",
     "make_working_directory: raise EngineError(f'cannot make the working directory {path!r}: "
     "{reason}') from error": "the step after the next fails too, with another sentence",
 }
@@ -162,6 +164,7 @@ class Box:
         output: int | None = None,
         on_created: Callable[[process.Process], None] = lambda _: None,
         devpts: int | None = None,
+        owner: int = 0,
     ) -> None:
         self.ours, theirs = os.pipe()
         inner, self.answer = os.pipe()
@@ -174,6 +177,7 @@ class Box:
         layer = tempfile.mkdtemp(dir=DIRECTORY)
         os.mkdir(f"{layer}/upper")
         os.mkdir(f"{layer}/work")
+        os.chown(f"{layer}/upper", owner, owner)
         root = overlay.mount([str(ROOTFS)], f"{layer}/upper", f"{layer}/work", volatile=True)
         self.spec = spec
         self.process = start.start(spec, "/", root, streams, on_created, devpts=devpts)
@@ -348,6 +352,20 @@ def in_anothers_namespace() -> Iterator[tuple[str, bool]]:
     other.signal(signal.SIGKILL)
 
 
+def with_users_of_its_own() -> Iterator[tuple[str, bool]]:
+    """Root inside is nobody outside, and makes and mounts all the same."""
+    spec = specification()
+    linux = spec["linux"]
+    linux["namespaces"].append({"type": "user"})
+    table = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    linux["uidMappings"] = linux["gidMappings"] = table
+    with Box(spec, owner=100000) as box:
+        yield "it does not start in a user namespace", box.said.endswith("ready\n")
+        yield "its user is the host's", box.status("Uid").split() == ["101000"] * 4
+        same = namespaces.identity(box.pid, "ipc") == namespaces.identity("self", "ipc")
+        yield "it shares System V objects with the host", not same
+
+
 def refusals() -> Iterator[tuple[str, bool]]:
     """What cannot be done is said, and nothing runs."""
     spec = specification()
@@ -426,6 +444,7 @@ PROBES = (
     without_a_promise,
     at_a_terminal,
     in_anothers_namespace,
+    with_users_of_its_own,
     refusals,
     when_the_engine_dies,
     while_it_starts,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from chapters import stages
@@ -80,4 +82,11 @@ def test_the_small_powers_are_there(stage: Container) -> None:
         "root:x:0:0::/:/bin/sh\nnobody:x:99:99::/:/bin/sh\n"
     )
     told = stage.output(script).splitlines()
-    assert told == ["1000 1000 4711", "read", "99", "1", "killed", "listened", "changed"]
+    # The network is the host's: with users of its own (chapter 11) it has no power there.
+    own = os.readlink("/proc/self/ns/user") != stage.output("readlink /proc/self/ns/user").strip()
+    if own:
+        assert "nc: bind: Permission denied" in told
+    else:
+        assert "listened" in told
+    told = [line for line in told if line != "listened" and ": " not in line]
+    assert told == ["1000 1000 4711", "read", "99", "1", "killed", "changed"]

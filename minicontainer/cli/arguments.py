@@ -108,6 +108,9 @@ def volume(text: str) -> dict[str, Any]:
         elif word in ("ro", "rw"):
             # Read-only with all that is mounted below, as docker since version 25.
             options += ["ro", "rro"] if word == "ro" else [word]
+        elif word == "idmap":
+            # podman's word: with --userns remap, what the host's root owns is the container's.
+            options = [word, "bind", *options[1:]]
         elif word not in ("z", "Z", "nocopy", "consistent", "cached", "delegated"):
             raise EngineError(f"invalid volume specification {text!r}: unknown option {word!r}")
     return _entry(target, "bind", source, [*options, propagation])

@@ -70,10 +70,11 @@ GLOBAL = Command(
     "A container engine that you can read.",
     lambda home, values: 0,
     (
-        Option("--root", f"where images and containers are kept (default {DATA_ROOT}, or "
-               "MINICONTAINER_ROOT)", value="DIR"),
+        Option("--root", f"where images and containers are kept (default {DATA_ROOT}, "
+               "without root ~/.local/share/minicontainer, or MINICONTAINER_ROOT)", value="DIR"),
         Option("--run-root", f"where the state of running containers is kept (default {RUN_ROOT}, "
-               "or MINICONTAINER_RUN_ROOT)", value="DIR"),
+               "without root $XDG_RUNTIME_DIR/minicontainer, or MINICONTAINER_RUN_ROOT)",
+               value="DIR"),
         Option("--debug -D", "show the trace of an error"),
         Option("--version -v", "print the version and quit"),
     ),
@@ -123,6 +124,10 @@ def run(words: Sequence[str]) -> int:
             return _flush(0)
         failure = command.failure
         home = Home(options.text("root"), options.text("run-root"))
+        if os.geteuid() and command.name != "version":
+            from ..engine import rootless
+
+            rootless.enter(home)
         return _flush(command.action(home, values))
     except BrokenPipeError:
         # Whoever read us has enough (`minicontainer ps | head -1`): end as SIGPIPE would end us.

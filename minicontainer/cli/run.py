@@ -25,7 +25,7 @@ DOCKER_LATER = (
     "--io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --link "
     "--link-local-ip --log-driver --log-opt --mac-address --memory-swappiness --net-alias "
     "--network-alias --no-healthcheck --pid --publish -p --publish-all -P "
-    "--restart --runtime --storage-opt --use-api-socket --userns --uts "
+    "--restart --runtime --storage-opt --use-api-socket --uts "
     "--volume-driver --volumes-from"
 )
 
@@ -69,6 +69,9 @@ OPTIONS = tuple(sorted((
     Option("--tty -t", "give the container a terminal"),
     Option("--ulimit", "a limit of setrlimit(2)", value="NAME=SOFT[:HARD]", many=True),
     Option("--user -u", "who the process is", value="USER[:GROUP]"),
+    Option("--userns", "host: the host's users; remap: others, so that root inside is nobody on "
+           "the host, by the ranges in /etc/subuid of a name (minicontainer)",
+           value="host|remap[=USER[:GROUP]]"),
     Option("--volume -v", "attach a directory or file of the host", value="SOURCE:TARGET[:OPTIONS]",
            many=True),
     Option("--workdir -w", "the working directory", value="DIR"),
@@ -149,6 +152,7 @@ def make_settings(values: Values) -> Settings:
         privileged=privileged,
         security=security.Options(values.many("security-opt"), privileged=privileged),
         ulimits=arguments.ulimits(values.many("ulimit")),
+        userns=values.text("userns") or "",
         limits=limits.limits(values),
         **limits.others(values),
         stop_signal=signal,

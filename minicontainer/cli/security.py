@@ -41,7 +41,10 @@ def _user(part: Part) -> Iterator[str]:
     groups = ", ".join(map(str, part["Groups"])) or "none"
     yield f"user {part['Uid']}, group {part['Gid']}, additional groups: {groups}"
     if part["Uid"] == part["HostUid"]:
-        yield f"that is user {part['HostUid']} of the host too: nothing is mapped"
+        mapped = part["UidMap"] != [[0, 0, 2**32 - 1]]
+        yield f"that is user {part['HostUid']} of the host too" + (
+            "" if mapped else ": nothing is mapped"
+        )
     else:
         yield f"that is user {part['HostUid']} of the host"
 

@@ -9,7 +9,7 @@ from ..errors import EngineError
 from ..image.blobs import explain
 from ..image.store import ImageNotFound
 from ..kernel import cgroups, overlay
-from . import lifetime, names, security, teardown
+from . import lifetime, names, security, teardown, userns
 from . import limits as limiting
 from . import record as records
 from .fetch import fetch, is_usable
@@ -38,7 +38,8 @@ class Settings:
     away. mounts: OCI mounts (config.md, "Mounts"); sources: host directories that `-v` makes
     when they are missing. groups: names or numbers to add. ulimits: OCI rlimits. limits,
     devices: docker's HostConfig fields (see `limits`); device_rules: `c 10:200 rwm`.
-    privileged, cap_add, cap_drop: as the options of `run`; security: what --security-opt says.
+    privileged, cap_add, cap_drop: as the options of `run`; security: what --security-opt says;
+    userns: see `userns.choose`.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Settings:
         shm_size: int = 0,
         oom_score_adj: int = 0,
         cgroup_parent: str = "",
+        userns: str = "",
         stop_signal: str | None = None,
         stop_timeout: int | None = None,
         pull: str = "missing",
@@ -109,6 +111,7 @@ class Settings:
         self.shm_size = shm_size
         self.oom_score_adj = oom_score_adj
         self.cgroup_parent = cgroup_parent
+        self.userns = userns
         self.stop_signal = stop_signal
         self.stop_timeout = stop_timeout
         self.pull = pull
@@ -163,6 +166,7 @@ def _make(
                 os.mkdir(home.container(id, name), 0o755)
             if record.layers:
                 overlay.adopt_root(record.layers[0], home.container(id, "upper"))
+            userns.own(home, record, "upper", "rootfs")
             record.name = names.claim(home, id, settings.name)
             for path in settings.sources:
                 os.makedirs(path, exist_ok=True)
@@ -243,6 +247,8 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
         oom_score_adj=settings.oom_score_adj,
         cgroup_parent=settings.cgroup_parent,
         guarded=not unguarded,
+        userns=settings.userns,
+        users=userns.choose(settings.userns, settings.network, privileged=settings.privileged),
         status="created",
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import ending, limits
+from . import ending, limits, userns
 from .spec import SHM_SIZE
 
 TYPE_CHECKING = False
@@ -70,6 +70,7 @@ def inspect(home: Home, record: Record) -> dict[str, Any]:
                 m["destination"]: ",".join(m["options"]) for m in record.mounts if not _is_bind(m)
             },
             "Ulimits": record.ulimits,
+            **userns.describe(record),
         },
         "GraphDriver": {"Name": "overlay", "Data": _directories(home, record)},
         "Mounts": [_mount(mount) for mount in record.mounts],

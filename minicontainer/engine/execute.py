@@ -6,7 +6,7 @@ import os
 
 from ..errors import EngineError
 from ..runtime import join
-from . import ending, filters, security, users
+from . import ending, filters, security, userns, users
 from . import spec as specs
 from . import streams as plumbing
 from .run import attend
@@ -52,7 +52,7 @@ def execute(
         process["capabilities"] = specs.capability_sets(
             security.choose_capabilities((), (), privileged=True), 0
         )
-    uid = process["user"]["uid"]
+    uid = userns.outside(record, process["user"]["uid"])
     with _open_streams(live.pid, uid, tty, interactive, detach) as streams:
         joined = join.join(
             live.pid,

@@ -10,7 +10,7 @@ import os
 import stat
 
 from ..errors import EngineError
-from ..kernel import capabilities, devices, namespaces, paths, process
+from ..kernel import capabilities, devices, namespaces, paths, process, users
 from . import spec as specs
 
 TYPE_CHECKING = False
@@ -77,7 +77,12 @@ def _user(pid: int, status: dict[str, str]) -> Part:
     with open(f"/proc/{pid}/uid_map") as file:
         rows = [[int(word) for word in line.split()] for line in file]
     host = int(status["Uid"].split()[1])
-    inside = [low + host - high for low, high, size in rows if high <= host < high + size]
+    if _is_rootless(pid):
+        # We are in its user namespace, and are told its numbers in there.
+        inside = [host]
+        host = next((high + host - low for low, high, n in rows if low <= host < low + n), host)
+    else:
+        inside = [low + host - high for low, high, size in rows if high <= host < high + size]
     return {
         "Chapter": 11,
         "Uid": (inside or [host])[0],
@@ -86,6 +91,13 @@ def _user(pid: int, status: dict[str, str]) -> Part:
         "HostUid": host,
         "UidMap": rows,
     }
+
+
+def _is_rootless(pid: int) -> bool:
+    """Is the process in the engine's own user namespace, and that not the host's?"""
+    return users.is_mapped() and namespaces.identity(pid, "user") == namespaces.identity(
+        "self", "user"
+    )
 
 
 def _capabilities(pid: int, status: dict[str, str]) -> Part:
@@ -114,7 +126,8 @@ def _namespaces(pid: int) -> Part:
     return {
         kind: {
             "Chapter": chapter,
-            "Shared": namespaces.identity(pid, kind) == namespaces.identity("self", kind),
+            "Shared": namespaces.identity(pid, kind) == namespaces.identity("self", kind)
+            and not (kind == "user" and users.is_mapped()),
         }
         for kind, chapter in _NAMESPACES.items()
     }

@@ -64,6 +64,8 @@ class Record:
     oom_score_adj: int
     cgroup_parent: str
     guarded: bool  # behind the device filter: device nodes need not be dead
+    userns: str  # as asked for
+    users: dict[str, Any]  # its tables: see userns
     # How it went.
     status: str  # created, exited, dead
     exit_code: int

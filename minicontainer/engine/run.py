@@ -6,12 +6,12 @@ import os
 
 from ..errors import EngineError
 from ..image.blobs import explain
-from ..kernel import mounts, overlay, terminal
+from ..kernel import mounts, terminal
 from ..kernel.process import Process, start_time
 from ..kernel.syscalls import SyscallError
 from ..runtime.start import start
 from ..runtime.supervise import supervise
-from . import filters, logs
+from . import filters, logs, userns
 from . import record as records
 from . import spec as specs
 from . import streams as plumbing
@@ -95,7 +95,8 @@ def live(
             spec = specs.build(home, record, root.descriptor)
             chosen = filters.prepare(home, record)
             specs.save(home, record.id, spec, chosen.profile if chosen else None)
-            with open_streams(record, attach, spec["process"]["user"]["uid"], log) as streams:
+            owner = userns.outside(record, spec["process"]["user"]["uid"])
+            with open_streams(record, attach, owner, log) as streams:
                 # spawn; write it down before its first instruction
                 process = start(
                     spec,
@@ -152,15 +153,10 @@ def in_words(act: str, error: OSError) -> EngineError:
 def mount_root(home: Home, record: Record) -> int:
     """The image's layers and the container's own directory as one tree: a detached mount, which
     no path leads to and which goes when its last descriptor does."""
+    # An image may have no files at all; overlay wants one layer at least.
+    layers = record.layers or [home.container(record.id, "rootfs")]
     try:
-        root = overlay.mount(
-            # An image may have no files at all; overlay wants one layer at least.
-            record.layers or [home.container(record.id, "rootfs")],
-            home.container(record.id, "upper"),
-            home.container(record.id, "work"),
-            # What is thrown away at the end need not be written to the disk first.
-            volatile=record.remove,
-        )
+        root = userns.mount_layers(home, record, layers)
         if not (record.guarded or record.privileged):
             # An image may bring device files. Without a device filter nothing else keeps one
             # with the number of the host's disk from being the host's disk.
@@ -193,10 +189,10 @@ def open_log(home: Home, record: Record) -> logs.Writer:
 def open_streams(
     record: Record, attach: bool, uid: int, log: logs.Writer | None
 ) -> plumbing.Streams:
-    """The streams of a container's own program."""
+    """The streams of a container's own program. uid: its user, as the host knows it."""
     if not record.tty:
         return plumbing.open_pipes(interactive=record.interactive, attach=attach, uid=uid, log=log)
-    devpts = terminal.create_devpts()
+    devpts = terminal.create_devpts(userns.devpts_words(record, terminal.DEVPTS_WORDS))
     return plumbing.open_terminal(
         terminal.open_pair(devpts),
         interactive=record.interactive,

@@ -10,7 +10,7 @@ import os
 
 from .. import files, jsonio
 from ..kernel import cgroups, devicefilter, devices, terminal
-from . import limits, security, users
+from . import limits, security, userns, users
 from .create import DEFAULT_PATH, merge_environment
 
 TYPE_CHECKING = False
@@ -47,7 +47,7 @@ def build(home: Home, record: Record, root: int) -> dict[str, Any]:
     open_paths = record.privileged or record.system_paths
     if record.privileged:
         extra = [*all_devices(record), *extra]
-    return {
+    spec = {
         "ociVersion": VERSION,
         "process": process(record, user),
         "root": {"path": "rootfs", "readonly": record.read_only},
@@ -62,6 +62,7 @@ def build(home: Home, record: Record, root: int) -> dict[str, Any]:
             **cgroup(record, rules),
         },
     }
+    return userns.add(spec, record)
 
 
 def cgroup(record: Record, rules: list[dict[str, Any]]) -> dict[str, Any]:
@@ -200,6 +201,7 @@ def write_network_files(home: Home, record: Record) -> None:
     for name, text in texts.items():
         with open(home.container(record.id, name), "w", errors="surrogateescape") as file:
             file.write(text)
+    userns.own(home, record, *texts)
 
 
 def resolv_conf(text: str, *, keep_loopback: bool) -> str:

@@ -92,6 +92,10 @@ def kill(live: Live) -> None:
         wait_process(descriptor, None)
     except ProcessLookupError:
         return
+    except PermissionError:
+        # Rootless: of one that has ended, nobody can join the user namespace any more.
+        if not wait_process(descriptor, 0):
+            raise
     finally:
         os.close(descriptor)
 

@@ -90,7 +90,8 @@ def _unused(directory: str, needed: set[str]) -> list[str]:
     """The files named by a digest that is not needed; files with other names are not ours."""
     found = []
     for name in sorted(os.listdir(directory)):
-        hex = name.removesuffix(".json")
+        # <hex>.json tells of a layer, <hex>.<tables> is its copy with other owners (shift.py).
+        hex = name.partition(".")[0]
         if len(hex) == 64 and is_hex(hex) and hex not in needed:
             found.append(name)
     return found

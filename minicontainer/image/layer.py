@@ -122,7 +122,7 @@ def is_opaque(directory: str) -> bool:
     """Does this layer remove all that is below it (a whiteout `.wh..wh..opq` at its root)?"""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return xattrs.has(descriptor, below.OPAQUE, b"y")
+        return xattrs.has(descriptor, xattrs.opaque(), b"y")
     finally:
         os.close(descriptor)
 

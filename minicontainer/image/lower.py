@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     Metadata = tuple[int, int, int, int, dict[bytes, bytes]]
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-OPAQUE = "trusted.overlay.opaque"
 
 
 class Found:
@@ -52,7 +51,7 @@ def find(layers: Sequence[int], place: bytes) -> Found | None:
                     child = _open_directory(directory, name)
                     if child is not None and child >= 0:
                         next_level.append(child)
-                        if xattrs.has(child, OPAQUE, b"y"):
+                        if xattrs.has(child, xattrs.opaque(), b"y"):
                             break
                     elif child is not None:
                         # A file ends what is merged: a directory above it hides the rest.

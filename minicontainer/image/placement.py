@@ -36,7 +36,6 @@ OPEN_DIRECTORIES = 256  # kept open, because the next entry is mostly in the sam
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPAQUE = b"trusted.overlay.opaque"
 _WHITEOUT = os.makedev(0, 0)
 
 
@@ -249,7 +248,7 @@ class Placement:
             if attributes:
                 xattrs.write(directory, attributes)
             if place in self._opaque:
-                os.setxattr(directory, _OPAQUE, b"y")
+                os.setxattr(directory, xattrs.opaque(), b"y")
             time = bounded(mtime)
             os.utime(directory, ns=(time, time))
         self.close()

@@ -154,8 +154,10 @@ def _work(request: dict[str, Any]) -> dict[str, Any]:
     _settle(request["parent"])
     # All that is needed from the host is loaded and opened before the change of root.
     from ..kernel import flags, mounts, syscalls
-    from . import compression, placement, tar
+    from . import compression, owners, placement, tar, xattrs
 
+    adapt = owners.adapter()
+    xattrs.opaque()
     decode = compression.decoder(request["kind"])
     if request["size"] > _SMALL:
         import queue  # noqa: F401  (for compression.ahead)
@@ -169,22 +171,28 @@ def _work(request: dict[str, Any]) -> dict[str, Any]:
     os.close(root)
     chunks = compression.ahead(iter(stream)) if request["size"] > _SMALL else iter(stream)
     place = placement.Placement(target, lower)
-    entries, implicit = extract(tar.Reader(chunks), place)
+    entries, implicit = extract(tar.Reader(chunks), place, adapt)
     return {
         "digest": stream.digest(), "size": stream.size, "content": place.content,
         "entries": entries, "implicit": implicit,
     }  # fmt: skip
 
 
-def extract(reader: tar.Reader, placement: Placement) -> tuple[int, list[str]]:
+def extract(
+    reader: tar.Reader,
+    placement: Placement,
+    adapt: Callable[[tar.Entry], bool] | None = None,
+) -> tuple[int, list[str]]:
     """Place all of an archive and read it to its last byte; how many entries, and what finish()
-    says. EngineError with the entry's name."""
+    says. adapt: see owners.adapter. EngineError with the entry's name."""
     from .placement import printable
 
     entries = 0
     try:
         while (entry := reader.next()) is not None:
             entries += 1
+            if adapt is not None and not adapt(entry):
+                continue
             try:
                 placement.place(entry, reader)
             except EngineError as error:

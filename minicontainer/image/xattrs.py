@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from errno import EINVAL, ENODATA, ENOTSUP, EPERM
 
+from ..kernel import users
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +17,20 @@ _OVERLAY = b"trusted.overlay."
 # The rest of security.* are labels of the host's own policy (SELinux, Smack, EVM): not an image's
 # to give.
 _SECURITY = (b"security.capability", b"security.ima")
+
+
+_opaque = ""
+
+
+def opaque() -> str:
+    """overlayfs's own name for "nothing from below" on a directory. trusted.* is the host's root's
+    to write; an overlay that a user namespace mounts reads user.* instead (`userxattr`).
+
+    Asked for the first time while there is a /proc, it is known afterwards.
+    """
+    global _opaque
+    _opaque = _opaque or f"{'user' if users.is_mapped() else 'trusted'}.overlay.opaque"
+    return _opaque
 
 
 def placed_name(name: bytes) -> bytes | None:

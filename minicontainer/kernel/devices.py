@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
-from errno import EEXIST, ENOENT, ENOTDIR
+from errno import EEXIST, ENOENT, ENOTDIR, EPERM
 
 from ..errors import EngineError
 from . import flags, mounts, paths, syscalls
@@ -79,15 +79,66 @@ def populate(root: int) -> None:
 
 
 def make_device(directory: int, name: str, mode: int, major: int, minor: int) -> bool:
-    """Make one device node below a descriptor (mknodat(2)); False when the name is taken."""
+    """Make one device node below a descriptor (mknodat(2)); False when the name is taken.
+
+    Nobody makes a device in a user namespace: there the host's is mounted in its place, if the
+    host has it. False then too: its owner and mode are the host's, and not to be changed.
+    """
     try:
         device = os.makedev(major, minor)
         syscalls.through("mknodat", os.mknod, name, syscalls.Octal(mode), device, dir_fd=directory)
     except OSError as error:
+        if error.errno == EPERM:
+            bind_device(directory, name, mode, device)
+            return False
         if error.errno != EEXIST:
             raise
         return False
     return True
+
+
+def bind_device(directory: int, name: str, mode: int, device: int) -> None:
+    """Mount the host's node of a device at a name below a descriptor, unless the name is taken.
+
+    mode: its type counts; device: its number, as os.makedev gives it.
+    """
+    major, minor = os.major(device), os.minor(device)
+    path = f"/dev/{name}"
+    if not _is_device(path, mode, device):
+        path = _find_device("block" if stat.S_ISBLK(mode) else "char", major, minor)
+        if not _is_device(path, mode, device):
+            raise EngineError(
+                f"the host has no node of the device {major}:{minor} to show as /dev/{name}"
+            )
+    tree = mounts.clone(path, [])
+    try:
+        how = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_WRONLY
+        os.close(os.open(name, how, 0o666, dir_fd=directory))
+        mounts.attach(tree, os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory))
+    except FileExistsError:
+        return
+    finally:
+        os.close(tree)
+
+
+def _is_device(path: str, mode: int, device: int) -> bool:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_IFMT(found.st_mode) == stat.S_IFMT(mode) and found.st_rdev == device
+
+
+def _find_device(kind: str, major: int, minor: int) -> str:
+    """Where the host's udev or devtmpfs keeps the node of a number, as sysfs tells; or ""."""
+    try:
+        with open(f"/sys/dev/{kind}/{major}:{minor}/uevent") as file:
+            for line in file:
+                if line.startswith("DEVNAME="):
+                    return f"/dev/{line[8:].rstrip()}"
+    except OSError:
+        pass
+    return ""
 
 
 def open_null(root: int) -> int:
@@ -155,6 +206,15 @@ def _existing(root: int, path: str) -> int | None:
 def create_sysfs(words: list[str] | None = None) -> int:
     """A detached /sys, by default read-only: the devices can be looked at, not switched."""
     return mounts.create("sysfs", ["ro", "nosuid", "nodev", "noexec"] if words is None else words)
+
+
+def show_sysfs() -> int:
+    """A detached, read-only view of the host's /sys, without what is mounted below it: for a
+    container with users of its own and the host's network, to whose /sys it has no right."""
+    tree = mounts.clone("/sys", ["bind", "ro", "nosuid", "nodev", "noexec"])
+    # A copy of a shared mount is shared: what would cover a part of it would cover the host's.
+    mounts.set_propagation(tree, flags.MS_PRIVATE)
+    return tree
 
 
 def bind_console(root: int, terminal: int) -> None:

@@ -384,10 +384,15 @@ def start_time(pid: int) -> int:
     return int(text[text.rindex(b")") + 2 :].split()[19])
 
 
-def run(child: Callable[[], None], namespaces: int = 0, cgroup: int | None = None) -> int:
+def run(
+    child: Callable[[], None],
+    namespaces: int = 0,
+    cgroup: int | None = None,
+    born: Callable[[int], None] | None = None,
+) -> int:
     """Spawn, pass the terminal's and the user's signals on, wait: the parent half of a stage.
 
-    cgroup: as for `spawn`.
+    cgroup: as for `spawn`. born: called with the child's number when it exists.
 
     Returns the exit code; an error before exec is printed, as the engine would, and gives its
     code.
@@ -398,6 +403,8 @@ def run(child: Callable[[], None], namespaces: int = 0, cgroup: int | None = Non
     forward_signals(process)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
     try:
+        if born is not None:
+            born(process.pid)
         process.wait_exec()
         return process.wait()
     except EngineError as error:

@@ -324,19 +324,23 @@ def mount_setattr(
     clear: int = 0,
     propagation: int = 0,
     recursive: bool = False,
+    users: int = 0,
 ) -> None:
-    """mount_setattr(2) on the mount that a descriptor holds, and on all below if recursive."""
+    """mount_setattr(2) on the mount that a descriptor holds, and on all below if recursive.
+
+    users: descriptor of the user namespace that MOUNT_ATTR_IDMAP shows the owners through."""
+    shown = f", userns_fd={users}" if users else ""
     attributes = Packed.of(
         "QQQQ",
         lambda: (
             f"{{set={flags.decode('MOUNT_ATTR_', set_bits)}"
             f", clear={flags.decode('MOUNT_ATTR_', clear)}"
-            f", propagation={flags.decode('MS_', propagation)}}}"
+            f", propagation={flags.decode('MS_', propagation)}{shown}}}"
         ),
         set_bits,
         clear,
         propagation,
-        0,
+        users,
     )
     how = flags.AT_EMPTY_PATH | (flags.AT_RECURSIVE if recursive else 0)
     _mount_setattr(descriptor, "", how, attributes, len(attributes))

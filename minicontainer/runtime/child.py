@@ -51,18 +51,22 @@ def run(
     init: bool,
     group: Any,
     filter: seccomp.Filter | None,
+    sources: dict[int, int],
 ) -> None:
     """Build the container around the calling process and become its program.
 
     Arguments as for `start.start`; go: read end of the pipe on which the parent says that the
-    container is recorded; group: its cgroup, or None. Returns only by raising: the caller reports
-    it and ends.
+    container is recorded; group: its cgroup, or None; sources: see `open_sources`. Returns only by
+    raising: the caller reports it and ends.
     """
     linux = spec.get("linux", {})
     wanted = spec["process"]
 
     if group is not None:
         group.enter()
+    has_users = bool(linux.get("uidMappings"))
+    if has_users and os.read(go, 1) != b"m":
+        raise EngineError("the engine ended before the container had its users")
     syscalls.prctl(flags.PR_SET_DUMPABLE, 0)  # our memory and /proc/self/exe are the host's
     limits.adjust_oom_score(wanted.get("oomScoreAdj"))
     syscalls.through("setsid", os.setsid)
@@ -71,8 +75,12 @@ def run(
     # Its own tree.
     mounts.make_private()
     root = mounts.attach_root(root_mount, root_path)
-    for mount in spec.get("mounts", []):
-        mount_one(mount, bundle, root, devpts)
+    if has_users:
+        users.become_root()  # until here only the host's root could walk to the place
+        if {"type": "ipc"} in linux["namespaces"]:
+            syscalls.unshare(flags.CLONE_NEWIPC)  # whoever makes it owns its /dev/mqueue
+    for number, mount in enumerate(spec.get("mounts", [])):
+        mount_one(mount, bundle, root, devpts, sources.get(number))
     make_devices(spec, root)
     if devpts is not None:
         devices.bind_console(root, streams[0])
@@ -213,15 +221,66 @@ def join_namespaces(linux: dict[str, Any]) -> None:
             loopback.bring_up()
 
 
-def mount_one(mount: dict[str, Any], bundle: str, root: int, devpts: int | None) -> None:
-    """Make one mount of the specification inside the root (config.md, "Mounts")."""
+def open_sources(spec: dict[str, Any], bundle: str) -> dict[int, int]:
+    """The sources of all bind mounts as detached mounts, by their place in the list: for a
+    container whose root may not reach them. Private, or what is mounted there later would
+    show on the host. With `idmap` the owners are shown as the container's own (OCI 1.1)."""
+    opened: dict[int, int] = {}
+    namespace = -1
+    try:
+        for number, mount in enumerate(spec.get("mounts", [])):
+            if is_bind(mount):
+                source = os.path.join(bundle, mount["source"])
+                words = mount.get("options") or []
+                try:
+                    opened[number] = mounts.clone(source, words)
+                    if "idmap" in words:
+                        if namespace < 0:
+                            tables = specification.user_maps(spec["linux"])
+                            namespace = users.open_namespace(*(tables or ([], [])))
+                        mounts.map_owners(opened[number], namespace)
+                except OSError as error:
+                    raise mount_error(mount, error) from error
+                mounts.set_propagation(opened[number], flags.MS_PRIVATE | flags.MS_REC)
+    except BaseException:
+        for descriptor in opened.values():
+            os.close(descriptor)
+        raise
+    finally:
+        if namespace >= 0:
+            os.close(namespace)
+    return opened
+
+
+def is_bind(mount: dict[str, Any]) -> bool:
+    """Does an entry of `mounts` show something of the host's?"""
+    words = mount.get("options") or []
+    return "bind" in words or "rbind" in words or mount.get("type") == "bind"
+
+
+def mount_error(mount: dict[str, Any], error: OSError) -> EngineError:
+    """What went wrong with an entry of `mounts`, in words."""
+    reason = str(error) if isinstance(error, syscalls.SyscallError) else error.strerror
+    what = f"cannot mount {mount.get('source') or mount.get('type') or 'none'}"
+    where = mount["destination"]
+    return EngineError(f"{what} at {where}: {reason}", hint=getattr(error, "hint", None))
+
+
+def mount_one(
+    mount: dict[str, Any], bundle: str, root: int, devpts: int | None, source: int | None
+) -> None:
+    """Make one mount of the specification inside the root (config.md, "Mounts").
+
+    source: what a bind mount shows, where it is opened already.
+    """
     words: list[str] = mount.get("options") or []
     kind = mount.get("type") or "none"
     path = mounts.check_absolute(mount["destination"])
     try:
-        if "bind" in words or "rbind" in words or kind == "bind":
-            source = os.path.join(bundle, mount["source"])
-            made = mounts.clone(source, words)
+        if source is not None:
+            made = os.dup(source)
+        elif is_bind(mount):
+            made = mounts.clone(os.path.join(bundle, mount["source"]), words)
         elif kind == "devpts" and devpts is not None:
             made = os.dup(devpts)
         elif kind == "cgroup":
@@ -247,9 +306,7 @@ def mount_one(mount: dict[str, Any], bundle: str, root: int, devpts: int | None)
         finally:
             os.close(made)
     except OSError as error:
-        reason = str(error) if isinstance(error, syscalls.SyscallError) else error.strerror
-        what = f"cannot mount {mount.get('source') or kind} at {path}: {reason}"
-        raise EngineError(what, hint=getattr(error, "hint", None)) from error
+        raise mount_error(mount, error) from error
 
 
 def make_devices(spec: dict[str, Any], root: int) -> None:

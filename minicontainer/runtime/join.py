@@ -25,8 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# The user namespace comes with chapter 11.
-_JOINED = ("mount", "uts", "ipc", "network", "cgroup")
+_JOINED = ("user", "mount", "uts", "ipc", "network", "cgroup")
 
 
 def open_container(pid: int, started: int) -> int:

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..kernel.seccomp import Filter
+    from ..kernel.users import Row
 
 VERSION = "1.0.2"
+
+_ROW = ("containerID", "hostID", "size")
 
 # config-linux.md and config.md: what is asked for here is not given yet, by chapter.
 _NOT_YET = (
     (("hooks",), "hooks", "18"),
-    (("linux", "uidMappings"), "a user namespace", "11"),
-    (("linux", "gidMappings"), "a user namespace", "11"),
     (("linux", "intelRdt"), "Intel RDT", "08"),
     (("linux", "mountLabel"), "an SELinux label", "18"),
     (("process", "selinuxLabel"), "an SELinux label", "18"),
@@ -63,8 +64,13 @@ def check(spec: Any) -> None:
         kind = _expect(namespace, dict, "a namespace").get("type")
         if kind not in namespaces.KINDS:
             raise EngineError(f"unknown namespace type {kind!r}")
-        if kind in ("user", "time") or (kind == "pid" and namespace.get("path")):
+        if kind == "time" or (kind in ("pid", "user") and namespace.get("path")):
             raise EngineError(f"this specification's {kind} namespace cannot be had yet")
+    mapped = user_maps(linux) is not None
+    for mount in spec.get("mounts", []):
+        if "idmap" in mount.get("options", []) and not mapped:
+            where = mount["destination"]
+            raise EngineError(f"the mount at {where}: idmap wants a user namespace to map to")
     _refuse_propagation([linux.get("rootfsPropagation") or "private"], "rootfsPropagation")
     for name in ("maskedPaths", "readonlyPaths"):
         for path in _strings(linux.get(name, []), f"linux.{name}"):
@@ -101,6 +107,26 @@ def check_resources(wanted: dict[str, Any]) -> None:
     for value in _expect(wanted.get("unified") or {}, dict, "linux.resources.unified").values():
         _expect(value, str, "a value of linux.resources.unified")
     resources.check(wanted)
+
+
+def user_maps(linux: dict[str, Any]) -> tuple[list[Row], list[Row]] | None:
+    """The two tables of a new user namespace, None where none is asked for (config-linux.md,
+    "User namespace mappings"). EngineError for tables without a namespace, and the reverse."""
+    wanted = any(entry.get("type") == "user" for entry in linux.get("namespaces", []))
+    tables = []
+    for name in ("uidMappings", "gidMappings"):
+        rows = []
+        for row in _expect(linux.get(name) or [], list, f"linux.{name}"):
+            _expect(row, dict, f"a row of linux.{name}")
+            numbers = [_expect(row.get(k), int, f"linux.{name}: {k}") for k in _ROW]
+            if min(numbers) < 0 or max(numbers) >= 2**32 or not numbers[2]:
+                raise EngineError(f"linux.{name}: {numbers} is no range of numbers")
+            rows.append((numbers[0], numbers[1], numbers[2]))
+        if wanted != bool(rows):
+            what = "is missing" if wanted else "asks for a user namespace, and there is none"
+            raise EngineError(f"linux.{name} {what}")
+        tables.append(rows)
+    return (tables[0], tables[1]) if wanted else None
 
 
 def _refuse_propagation(words: list[str], what: str) -> None:

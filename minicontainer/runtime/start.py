@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..errors import EngineError
-from ..kernel import cgroups, flags, mounts, namespaces, process, seccomp
+from ..kernel import cgroups, flags, mounts, namespaces, process, seccomp, users
 from . import child
 from . import spec as specification
 
@@ -45,9 +45,14 @@ def start(
     if filter is None:
         filter = specification.compile_filter(spec, init=init)
     root_path = os.path.join(bundle, spec["root"]["path"])
+    maps = specification.user_maps(spec.get("linux", {}))
+    sources: dict[int, int] = {}
     go_read, go_write = os.pipe2(os.O_CLOEXEC)
     group: Any = None
     try:
+        if maps:
+            # Root inside is nobody outside: what only root reaches is opened before.
+            sources = child.open_sources(spec, bundle)
         # Before the process: there must be no moment outside of the limits.
         group = create_cgroup(spec, bundle)
 
@@ -56,12 +61,16 @@ def start(
             # parent would never end, and we would wait for ever.
             os.close(go_write)
             child.run(
-                spec, bundle, root_mount, root_path, streams, devpts, go_read, init, group, filter
-            )
+                spec, bundle, root_mount, root_path, streams, devpts, go_read, init, group, filter,
+                sources,
+            )  # fmt: skip
 
         born_in = group.descriptor if group is not None else None
         container = process.spawn(live, namespaces_at_birth(spec), born_in, fork=fork)
         try:
+            if maps:
+                users.write_maps(container.pid, *maps)
+                os.write(go_write, b"m")
             on_created(container)
             os.write(go_write, b"+")
             os.close(go_read)
@@ -79,7 +88,7 @@ def start(
     finally:
         if group is not None:
             group.remove()
-        for descriptor in (go_read, go_write):
+        for descriptor in (go_read, go_write, *sources.values()):
             if descriptor >= 0:
                 os.close(descriptor)
 
@@ -121,4 +130,5 @@ def namespaces_at_birth(spec: dict[str, Any]) -> int:
     how = namespaces.bits([entry["type"] for entry in wanted if not entry.get("path")])
     if not how & flags.CLONE_NEWNS:
         raise EngineError("a container without a mount namespace of its own is not supported")
-    return how & ~flags.CLONE_NEWCGROUP
+    later = flags.CLONE_NEWIPC if how & flags.CLONE_NEWUSER else 0
+    return how & ~flags.CLONE_NEWCGROUP & ~later

@@ -8,6 +8,7 @@ one that our engine wrote.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -130,6 +131,40 @@ def test_a_bundle_of_runcs(tmp_path: Path, rootfs: Path, name: str) -> None:
     code, output = bundle.run(tmp_path)
     assert code == 0
     compare(theirs, account(output))
+
+
+def test_a_bundle_with_users_of_its_own(tmp_path: Path, rootfs: Path) -> None:
+    probe = PROBE + "echo =maps; cat /proc/self/[ug]id_map /proc/self/setgroups\n"
+    probe += "echo =owners; : > /tmp/new; stat -c '%u %g %n' / /tmp/new /sys /proc /dev/mqueue\n"
+    user = {"uid": 0, "gid": 0, "additionalGids": [7]}
+    spec = bundle.write(tmp_path, rootfs, args=["/bin/sh", "-c", probe], user=user)
+    spec["root"]["readonly"] = False
+    spec["linux"]["namespaces"] += [{"type": "user"}, {"type": "cgroup"}]
+    spec["linux"]["uidMappings"] = [
+        {"containerID": 0, "hostID": 100000, "size": 1000},
+        {"containerID": 1000, "hostID": 300000, "size": 5},
+    ]
+    spec["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 200000, "size": 65536}]
+    (tmp_path / "config.json").write_text(json.dumps(spec))
+    for path in (rootfs, *rootfs.rglob("*")):
+        os.chown(path, 100000, 200000, follow_symlinks=False)
+    for above in tmp_path.parents[:2]:
+        above.chmod(0o711)  # runc's root of the namespace walks there; ours need not
+    tmp_path.chmod(0o711)
+    theirs = account(by_runc(tmp_path, f"oracle-{tmp_path.name}"))
+    (rootfs / "tmp" / "new").unlink()
+    code, output = bundle.run(tmp_path)
+    assert code == 0
+    ours = account(output)
+    found = os.stat(rootfs / "tmp" / "new")
+    assert (found.st_uid, found.st_gid) == (100000, 200000)
+    # runc makes the IPC namespace before it has the group.
+    assert "0 65534 /dev/mqueue" in theirs["owners"]
+    theirs["owners"][-1] = "0 0 /dev/mqueue"
+    theirs["dev"] = [line.replace(" 0 65534 ", " 0 0 ") for line in theirs["dev"]]
+    assert ours["maps"] == theirs["maps"]
+    assert ours["owners"] == theirs["owners"]
+    compare(theirs, ours)
 
 
 def test_runc_runs_what_our_engine_wrote(tmp_path: Path, engine: Engine, starter: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -193,3 +195,65 @@ def test_nothing_stays_behind_two_hundred_times(tmp_path: Path, rootfs: Path) ->
     bundle.write(tmp_path, rootfs, args=["true"])
     for _ in range(200):
         assert bundle.run(tmp_path)[0] == 0
+
+
+def with_users(spec: dict[str, Any]) -> dict[str, Any]:
+    table = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    spec["linux"]["namespaces"] += [{"type": "user"}, {"type": "cgroup"}]
+    spec["linux"].update(uidMappings=table, gidMappings=table)
+    return spec
+
+
+@pytest.mark.parametrize("fork", [False, True], ids=["clone3", "fork"])
+def test_in_a_user_namespace_root_reaches_only_what_is_mounted(
+    tmp_path: Path, rootfs: Path, fork: bool
+) -> None:
+    secret = tmp_path / "closed" / "secret"
+    secret.parent.mkdir(mode=0o700)
+    secret.write_text("of the host's root\n")
+    secret.chmod(0o600)
+    script = "id -u; cat /given/open; cat /given/secret; ls /given; mknod /dev/m c 1 3"
+    spec = with_users(bundle.write(tmp_path, rootfs, args=[*SH, script]))
+    (secret.parent / "open").write_text("for all\n")
+    (secret.parent / "open").chmod(0o644)
+    # Only the host's root may walk to it: it is mounted all the same, and then its mode counts.
+    spec["mounts"].append(
+        {"destination": "/given", "source": str(secret.parent), "options": ["rbind"]}
+    )
+    spec["root"]["readonly"] = False
+    (tmp_path / "config.json").write_text(json.dumps(spec))
+    os.chown(rootfs, 100000, 100000)
+    secret.parent.chmod(0o711)
+    tmp_path.chmod(0o700)
+    code, output = bundle.run(tmp_path, fork=fork)
+    assert code == 1
+    assert output.splitlines() == [
+        "0",
+        "for all",
+        "cat: can't open '/given/secret': Permission denied",
+        "ls: can't open '/given': Permission denied",
+        "mknod: /dev/m: Operation not permitted",
+    ]
+
+
+def test_a_device_in_a_user_namespace_is_the_hosts_and_keeps_its_owner(
+    tmp_path: Path, rootfs: Path
+) -> None:
+    host = os.stat("/dev/zero")
+    spec = with_users(
+        bundle.write(tmp_path, rootfs, args=[*SH, "stat -c '%t:%T %u' /dev/own /dev/fifo"])
+    )
+    spec["linux"]["devices"] = [
+        {"path": "/dev/own", "type": "c", "major": 1, "minor": 5, "fileMode": 0o600, "uid": 3},
+        {"path": "/dev/fifo", "type": "p", "fileMode": 0o600, "uid": 3},
+    ]
+    spec["root"]["readonly"] = False
+    (tmp_path / "config.json").write_text(json.dumps(spec))
+    os.chown(rootfs, 100000, 100000)
+    assert bundle.run(tmp_path) == (0, "1:5 65534\n0:0 3\n")
+    now = os.stat("/dev/zero")
+    assert (now.st_uid, now.st_mode) == (host.st_uid, host.st_mode)
+    spec["linux"]["devices"] = [{"path": "/dev/none", "type": "b", "major": 240, "minor": 99}]
+    (tmp_path / "config.json").write_text(json.dumps(spec))
+    with pytest.raises(EngineError, match="no node of the device 240:99"):
+        bundle.run(tmp_path)
