@@ -46,8 +46,6 @@ def enter(home: Home) -> None:
     with files.Lock(f"{here}/lock"):
         if not any(join(pidfd) for pidfd in living(home, here)):
             create()
-        # The change of powers made us unreadable, for those too who want to join us.
-        syscalls.prctl(flags.PR_SET_DUMPABLE, 1)
         files.write_atomic(f"{here}/{os.getpid()}", str(process.start_time(os.getpid())))
     try:
         syscalls.unshare(flags.CLONE_NEWNS)
@@ -68,7 +66,10 @@ def make_private(path: str, *, strict: bool = True) -> None:
         pass
     except OSError as error:
         reason = (error.strerror or "").lower()
-        raise EngineError(f"cannot make the directory {path}: {reason}") from None
+        raise EngineError(
+            f"cannot make the directory {path}: {reason}",
+            hint="choose another with --run-root, or run it as root: sudo minicontainer …",
+        ) from None
     found = os.lstat(path)
     ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
     below_tmp = os.path.dirname(path) == "/tmp"

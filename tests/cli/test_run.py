@@ -289,7 +289,8 @@ def test_many_in_a_row(engine: Engine, starter: str) -> None:
     assert os.listdir(engine.run_root) == os.listdir(engine.root / "containers") == []
 
 
-def test_without_root(tmp_path: Path) -> None:
+def test_without_root_and_with_roots_directories(tmp_path: Path) -> None:
+    """What an ordinary user can do is in tests/engine/test_rootless.py."""
     engine = Engine(tmp_path)
     engine.root.mkdir(mode=0o700)
     # One power is left, to read the clone, wherever it lies.
@@ -299,7 +300,7 @@ def test_without_root(tmp_path: Path) -> None:
     tmp_path.chmod(0o711)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 125
-    assert done.stderr.splitlines()[1] == "hint: run it as root: sudo minicontainer …"
+    assert done.stderr.splitlines()[1].endswith("or run it as root: sudo minicontainer …")
 
 
 @pytest.mark.tools("busybox")

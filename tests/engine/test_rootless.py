@@ -122,6 +122,7 @@ def test_with_a_single_user_everything_is_roots_and_a_word_says_so(tmp_path: Pat
         script = "stat -c %u /home/app; id -u; tty; cat /proc/self/uid_map"
         done = user.run("run", "--rm", "--tty", "starter", "sh", "-c", script)
         assert done.stdout.split() == ["0", "0", "/dev/pts/0", "0", str(UID), "1"]
+        assert user.output("run", "--rm", "starter", "ls", "/dev/pts") == "ptmx"
         failed = user.run("run", "--rm", "--user", "app", "starter", "true", check=False)
         assert failed.returncode == 125
         assert "1000 does not exist in the container's user namespace" in failed.stderr
