@@ -121,7 +121,14 @@ def test_page_cache_and_tmpfs_are_memory_too(make: Make, tmp_path: Path) -> None
         assert os.stat(name).st_size < 33 * MIB
     finally:
         os.unlink(name)
-    assert ended(group, f"exec dd if=/dev/zero of={tmp_path}/big bs=1M count=96 2>/dev/null") == 0
+    # What was read is given back when it has to be; what was written, only when the disk has it,
+    # and version 1 does not wait for that. So this file is there already, and in no memory.
+    with open(tmp_path / "big", "wb") as file:
+        for _ in range(96):
+            file.write(bytes(MIB))
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    assert ended(group, f"exec dd if={tmp_path}/big of=/dev/null bs=1M 2>/dev/null") == 0
 
 
 def test_a_share_of_the_processor_is_held(make: Make) -> None:

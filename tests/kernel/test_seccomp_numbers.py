@@ -38,7 +38,9 @@ def test_the_numbers_of_arm_are_the_kernels(abi: str) -> None:
     include = Path(CROSS[abi], "include")
     ours = bpf.TABLES[abi]
     theirs = syscall_numbers.arm(include, abi)
-    assert {name: ours.get(name) for name in theirs} == theirs
+    others = {name: number for name, number in theirs.items() if ours.get(name) != number}
+    # Two names of one call; our table keeps one of them for a number.
+    assert others in ({}, {"arm_sync_file_range": ours.get("sync_file_range2")})
 
 
 def test_the_table_is_what_the_tool_writes() -> None:
