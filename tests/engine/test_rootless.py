@@ -254,6 +254,7 @@ def test_what_it_cannot_have_is_refused(user: Ordinary, options: list[str], word
     assert words in failed.stderr
 
 
+@pytest.mark.host
 @pytest.mark.needs("cgroup-v1")
 def test_a_limit_that_cannot_be_had_is_refused(user: Ordinary) -> None:
     failed = user.run("run", "--rm", "--memory", "64m", "starter", "true", check=False)

@@ -340,6 +340,7 @@ def test_exec_beside_one_who_may_trace_everything(engine: Engine, starter: str) 
 
 
 @pytest.mark.root
+@pytest.mark.host
 @pytest.mark.tools("setcap")
 def test_the_attribute_is_what_setcap_writes(tmp_path: Path) -> None:
     program = tmp_path / "program"

@@ -313,6 +313,7 @@ def outcomes(asked: dict[str, Any] | None, made: Path, directory: Path) -> tuple
 
 
 @pytest.mark.needs("x86-64", "ia32")
+@pytest.mark.host
 @pytest.mark.tools("as", "ld")
 def test_a_program_cannot_change_its_machine(tmp_path: Path) -> None:
     i386, x32 = bpf.TABLES["i386"], bpf.TABLES["x32"]
@@ -332,6 +333,7 @@ def test_a_program_cannot_change_its_machine(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("x86-64", "ia32")
+@pytest.mark.host
 @pytest.mark.tools("as", "ld")
 def test_a_machine_that_the_profile_does_not_list_kills(tmp_path: Path) -> None:
     i386, x32 = bpf.TABLES["i386"], bpf.TABLES["x32"]
@@ -348,6 +350,7 @@ def test_a_machine_that_the_profile_does_not_list_kills(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("x86-64", "ia32")
+@pytest.mark.host
 @pytest.mark.tools("as", "ld")
 def test_the_words_above_a_32_bit_argument_are_no_way_around(tmp_path: Path) -> None:
     """The kernel drops them before it acts, and a filter that looked at them would be fooled."""
@@ -361,6 +364,7 @@ def test_the_words_above_a_32_bit_argument_are_no_way_around(tmp_path: Path) -> 
 
 
 @pytest.mark.needs("x86-64", "ia32")
+@pytest.mark.host
 @pytest.mark.tools("as", "ld")
 def test_socketcall_and_ipc_by_their_first_argument(tmp_path: Path) -> None:
     i386 = bpf.TABLES["i386"]

@@ -176,6 +176,7 @@ def test_a_bad_profile_is_told_by_place_and_reason(
 
 
 @pytest.mark.needs("x86-64")
+@pytest.mark.host
 @pytest.mark.tools("cc")
 @pytest.mark.parametrize("who", ["root", "another"])
 def test_runc_refuses_the_same_calls(tmp_path: Path, rootfs: Path, who: str) -> None:
