@@ -207,8 +207,9 @@ def rules_by_number(
                 found.setdefault(table[name], []).extend((value, group) for group in groups)
             for door in MULTIPLEXERS if multiplexed else ():
                 if door not in named and name in MULTIPLEXERS[door][1]:
-                    extra = through_door(door, name, value, groups)
-                    found.setdefault(table[door], []).extend(extra)
+                    # Without a rule the door is no call that the profile knows.
+                    if extra := through_door(door, name, value, groups):
+                        found.setdefault(table[door], []).extend(extra)
     return found
 
 

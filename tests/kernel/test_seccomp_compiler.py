@@ -103,6 +103,10 @@ PROFILES = st.fixed_dictionaries({
     profile(rule("socket", "ALLOW", (0, "LT", 12)), architectures=ALL_X86),
     None,
 )
+@example(  # semop goes through ipc on i386, and this rule of it does not
+    profile(rule("read", "KILL"), rule("semop", "TRACE", (0, "EQ", 0)), architectures=ALL_X86),
+    None,
+)
 def test_the_program_says_what_the_profile_says(asked: dict[str, Any], data: Any) -> None:
     calls = interesting(asked, data)
     for machine, archs in (
