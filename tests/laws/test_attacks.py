@@ -13,9 +13,9 @@ from chapters import stages
 from chapters.attacks import ABSENT, GOT_THROUGH, STOPPED
 from chapters.stages import CLONE, Chapter
 
+# Not in the VM: there the lessons' terminals make every attack, before and after.
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.vm,
     pytest.mark.slow,
     pytest.mark.needs("new-mount-api", "overlay"),
 ]
