@@ -206,10 +206,11 @@ def rules_by_number(
             if name in table:
                 found.setdefault(table[name], []).extend((value, group) for group in groups)
             for door in MULTIPLEXERS if multiplexed else ():
-                if door not in named and name in MULTIPLEXERS[door][1]:
-                    # Without a rule the door is no call that the profile knows.
-                    if extra := through_door(door, name, value, groups):
-                        found.setdefault(table[door], []).extend(extra)
+                if door in named or name not in MULTIPLEXERS[door][1]:
+                    continue
+                # Without a rule the door is no call that the profile knows.
+                if extra := through_door(door, name, value, groups):
+                    found.setdefault(table[door], []).extend(extra)
     return found
 
 
