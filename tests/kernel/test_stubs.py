@@ -19,6 +19,7 @@ import struct
 import subprocess
 import termios
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -487,7 +488,10 @@ def test_init_keeps_the_standard_streams_and_nothing_else(start: Start) -> None:
     started.output(until=b"ready\n")
     started.born.signal(signal.SIGUSR1)
     started.output(until=b"heard\n")  # so it is past its preparations
-    assert sorted(os.listdir(f"/proc/{started.pid}/fd")) == ["0", "1", "2"]
+    # Once in many runs on an emulated processor one more was seen there for a moment.
+    deadline = time.monotonic() + patience.seconds(1)
+    while (found := sorted(os.listdir(f"/proc/{started.pid}/fd"))) != ["0", "1", "2"]:
+        assert time.monotonic() < deadline, found
 
 
 def test_init_lets_go_of_the_report_where_close_range_is_refused(start: Start) -> None:
