@@ -309,6 +309,7 @@ def test_exec_privileged(engine: Engine, starter: str) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.host  # forty commands beside a busy watcher take minutes on an emulated processor
 def test_exec_beside_one_who_may_trace_everything(engine: Engine, starter: str) -> None:
     """CAP_SYS_PTRACE opens every process that has a number inside, also one that is not dumpable.
 
