@@ -142,6 +142,7 @@ def test_whoever_joins_is_filtered_too(tmp_path: Path, rootfs: Path) -> None:
         container.signal(signal.SIGKILL)
         container.wait()
         container.close()
+        bundle.remove_cgroup(tmp_path)
 
 
 def test_a_filter_that_cannot_be_loaded_stops_the_start(tmp_path: Path, rootfs: Path) -> None:
