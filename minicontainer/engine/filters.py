@@ -52,8 +52,14 @@ def prepare(home: Home, record: Record) -> Chosen | None:
         chosen = _choose(record)
         if chosen is None:
             return None
-        _keep(path, key, chosen)
-    _link(path, home.container(record.id, _NAME))
+        _keep(path, _pack(key, chosen))
+    own = home.container(record.id, _NAME)
+    try:
+        _link(path, own)
+    except FileNotFoundError:
+        # Another engine has tidied it up; or has put its own in its place this moment, and a file
+        # whose last name is gone gets no new one (link(2), ENOENT).
+        files.write_atomic(own, _pack(key, chosen), mode=0o600)
     return chosen
 
 
@@ -136,13 +142,18 @@ def _read(path: str, key: bytes | None = None) -> Chosen | None:
     return Chosen(profile, seccomp.Filter(program, int(how)))
 
 
-def _keep(path: str, key: bytes, chosen: Chosen) -> None:
+def _pack(key: bytes, chosen: Chosen) -> bytes:
+    """The text of the file that `_read` reads."""
+    filter = chosen.filter
+    rest = b"\n".join((key, str(filter.how).encode(), chosen.profile, filter.program))
+    return digest_of(rest).encode() + b"\n" + rest
+
+
+def _keep(path: str, data: bytes) -> None:
     """Keep a filter for the next container, and not more of them than are of use."""
     directory = os.path.dirname(path)
     os.makedirs(directory, 0o700, exist_ok=True)
-    filter = chosen.filter
-    rest = b"\n".join((key, str(filter.how).encode(), chosen.profile, filter.program))
-    files.write_atomic(path, digest_of(rest).encode() + b"\n" + rest, mode=0o600)
+    files.write_atomic(path, data, mode=0o600)
     try:
         with os.scandir(directory) as entries:
             by_age = sorted(entries, key=lambda entry: entry.stat().st_mtime_ns)

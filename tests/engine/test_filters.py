@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from minicontainer import files
 from minicontainer.engine import filters
 from minicontainer.engine.home import Home
 from minicontainer.engine.record import Record
@@ -297,3 +299,24 @@ def test_a_container_keeps_its_filter_when_the_others_are_tidied_up(
 def test_a_second_start_of_one_container(home: Home) -> None:
     again = record(home, "a")
     assert program(home, again) == program(home, again)
+
+
+def test_many_engines_that_make_the_same_one_at_once(home: Home) -> None:
+    """Each puts its own in the others' place; a file that has lost its last name gets no new one."""
+    mine = program(home, record(home, "first"))
+    (file,) = kept(home)
+    data = file.read_bytes()
+    other = os.fork()
+    if not other:
+        while True:
+            files.write_atomic(str(file), data)
+    try:
+        for number in range(300):
+            one = record(home, f"n{number}")
+            assert program(home, one) == mine
+            found = filters.of_container(home, one, {"linux": {"seccomp": {}}})
+            assert found is not None
+            assert found.program == mine
+    finally:
+        os.kill(other, signal.SIGKILL)
+        os.waitpid(other, 0)

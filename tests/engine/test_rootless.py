@@ -224,9 +224,8 @@ def test_an_image_is_unpacked_as_far_as_a_user_can(user: Ordinary, tmp_path: Pat
 def test_many_first_commands_at_once_share_one_namespace(user: Ordinary) -> None:
     command = ["run", "--detach", "starter", "sh", "-c", "readlink /proc/self/ns/user; sleep 1000"]
     started = [user.start(*command) for _ in range(6)]
-    for each in started:
-        _, said = each.communicate(timeout=60)
-        assert each.returncode == 0, said
+    said = [each.communicate(timeout=patience.seconds(60))[1] for each in started]
+    assert [each.returncode for each in started] == [0] * 6, said
     names = user.output("ps", "--format", "{{.Names}}").split()
     assert len(names) == 6
     assert len({os.readlink(f"/proc/{pid_of(user, name)}/ns/user") for name in names}) == 1
