@@ -61,6 +61,10 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: os.path.isdir("/sys/fs/cgroup/memory"),
         "a cgroup v1 hierarchy with the memory controller",
     ),
+    "br-netfilter": (
+        lambda: os.path.isdir("/proc/sys/net/bridge"),
+        "br_netfilter, which shows bridged packets to the IP firewall (modprobe br_netfilter)",
+    ),
     "systemd": (lambda: os.path.isdir("/run/systemd/system"), "systemd as its first process"),
     "spare-disk": (lambda: os.path.exists("/dev/vdb"), "a disk to spare, /dev/vdb"),
     "user-namespaces": (_may_unshare_user, "the permission to make user namespaces"),

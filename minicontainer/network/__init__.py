@@ -1,0 +1,1 @@
+"""Networks: adapters and addresses, a firewall, published ports."""
