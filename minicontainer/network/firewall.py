@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import _socket
 
+from .ports import ANY
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -60,7 +62,6 @@ table inet TABLE {
   chain publish {
     ip daddr 127.0.0.0/8 return
     ip6 daddr { ::1, fe80::/10 } return
-    meta l4proto != { tcp, udp, sctp } return
     dnat ip to ip daddr . meta l4proto . th dport map @given4
     dnat ip to meta l4proto . th dport map @any4
     dnat ip6 to ip6 daddr . meta l4proto . th dport map @given6
@@ -76,7 +77,8 @@ table inet TABLE {
     ct status dnat oifname . ip6 saddr @subnets6 masquerade
   }
 
-  # Into a network only by a published port, or as an answer. An internal one is alone.
+  # Into a network only by a published port, or as an answer; out of it always. An internal
+  # one is alone.
   chain forwarded {
     type filter hook forward priority filter
     iifname . oifname @within accept
@@ -85,7 +87,6 @@ table inet TABLE {
     oifname @bridges ct status dnat accept
     oifname @bridges ct state established,related accept
     oifname @bridges drop
-    iifname @bridges accept
     GUARD
   }
 }
@@ -222,7 +223,7 @@ def _translations(port: Values) -> list[tuple[int, str, str]]:
     """What the kernel can translate of a port: (4 or 6, host address or "" for any, container's
     address). The rest is the relay's: loopback, and from one version to the other."""
     host, found = port["hostIp"], []
-    if port["address4"] and host in ("", "0.0.0.0"):  # noqa: S104
+    if port["address4"] and host in ("", ANY):
         found.append((4, "", port["address4"]))
     elif port["address4"] and ":" not in host and not host.startswith("127."):
         found.append((4, host, port["address4"]))

@@ -70,6 +70,7 @@ PORTS = [
     port("a", 5010, 5000, "udp", ip="127.0.0.1"),
     port("a", 5011, 5000, ip="192.0.2.1"),
     port("a", 5012, 5000, ip="2001:db8::1"),
+    port("d", 5020, 5000, "udp"),
 ]
 
 # ---------------------------------------------------------------------------------------- the text
@@ -195,12 +196,12 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 def ask(lab: Lab, client: str, address: str, number: int, service: str) -> str:
     """Connect, and have the service of a container say whom it sees."""
-    with lab.spaces[service].listen("::", 5000) as listener:
-        with lab.spaces[client].connect(address, number) as connection:
-            accepted, peer = listener.accept()
-            with accepted:
-                accepted.sendall(peer[0].removeprefix("::ffff:").encode())
-            return connection.recv(100).decode()
+    listener = lab.spaces[service].listen("::", 5000)
+    with listener, lab.spaces[client].connect(address, number) as connection:
+        accepted, peer = listener.accept()
+        with accepted:
+            accepted.sendall(peer[0].removeprefix("::ffff:").encode())
+        return connection.recv(100).decode()
 
 
 def arrived(receiver: socket.socket) -> list[bytes]:
@@ -216,7 +217,6 @@ def send(space: Namespace, data: bytes, address: str, number: int) -> None:
         sender.send(data)
 
 
-pytestmark: list[pytest.MarkDecorator] = []
 rooted = [pytest.mark.root, pytest.mark.tools("nft", "ip"), pytest.mark.vm]
 
 
@@ -276,12 +276,12 @@ def test_who_reaches_whom(
     ],
 )
 def test_a_datagram_and_its_answer(lab: Lab, client: str, address: str, number: int) -> None:
-    with lab.spaces["a"].listen("::", 5000, UDP) as service:
-        with lab.spaces[client].connect(address, number, UDP) as asking:
-            asking.send(b"question")
-            data, peer = service.recvfrom(100)
-            service.sendto(data[::-1], peer)
-            assert asking.recv(100) == b"noitseuq"
+    service = lab.spaces["a"].listen("::", 5000, UDP)
+    with service, lab.spaces[client].connect(address, number, UDP) as asking:
+        asking.send(b"question")
+        data, peer = service.recvfrom(100)
+        service.sendto(data[::-1], peer)
+        assert asking.recv(100) == b"noitseuq"
 
 
 @traffic
@@ -298,6 +298,8 @@ def test_a_datagram_and_its_answer(lab: Lab, client: str, address: str, number: 
         ("c", "fd00:88::2", 5000, "a"),
         ("c", "10.89.0.1", 5010, "a"),
         ("a", "10.90.0.2", 5000, "d"),
+        ("a", "192.0.2.1", 5020, "d"),
+        ("outside", "192.0.2.1", 5020, "d"),
         ("d", "10.88.0.2", 5000, "a"),
         ("d", "192.0.2.1", 5001, "a"),
         ("d", "192.0.2.2", 5000, "outside"),
@@ -326,6 +328,14 @@ def test_who_does_not_reach_whom(
 
 
 @traffic
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1"])
+def test_the_hosts_loopback_is_left_to_who_listens_there(lab: Lab, address: str) -> None:
+    with lab.host.listen("::", 5001) as listener, lab.host.connect(address, 5001):
+        accepted, _ = listener.accept()
+        accepted.close()
+
+
+@traffic
 def test_a_loopback_address_from_outside_reaches_no_service_of_the_host(lab: Lab) -> None:
     """CVE-2020-8558: with route_localnet, a neighbour speaks to what only listens on 127.0.0.1."""
     lab.host.write("/proc/sys/net/ipv4/conf/all/route_localnet", "1")
@@ -350,7 +360,9 @@ def test_the_host_is_no_router_for_its_neighbours(lab: Lab) -> None:
         other.ip("link set lo up")
         lab.host.ip(f"link add up1 type veth peer name up0 netns {other.pid}")
         lab.host.ip("addr add 203.0.113.1/24 dev up1\nlink set up1 up")
-        other.ip("addr add 203.0.113.2/24 dev up0\nlink set up0 up\nroute add default via 203.0.113.1")
+        other.ip(
+            "addr add 203.0.113.2/24 dev up0\nlink set up0 up\nroute add default via 203.0.113.1"
+        )
         lab.outside.ip("route add 203.0.113.0/24 via 192.0.2.1")
         with other.listen("0.0.0.0", 5000, UDP) as receiver:
             send(lab.outside, b"routed", "203.0.113.2", 5000)
@@ -375,7 +387,9 @@ def test_another_engines_bridge_is_not_ours_to_close(lab: Lab) -> None:
             f"link add dv0 type veth peer name eth0 netns {other.pid}\n"
             "link set dv0 master docker9 up"
         )
-        other.ip("addr add 10.99.0.2/24 dev eth0\nlink set eth0 up\nroute add default via 10.99.0.1")
+        other.ip(
+            "addr add 10.99.0.2/24 dev eth0\nlink set eth0 up\nroute add default via 10.99.0.1"
+        )
         lab.outside.ip("route add 10.99.0.0/24 via 192.0.2.1")
         with lab.outside.listen("0.0.0.0", 5000, UDP) as receiver:
             send(other, b"end", "192.0.2.2", 5000)
@@ -386,7 +400,9 @@ def test_another_engines_bridge_is_not_ours_to_close(lab: Lab) -> None:
 
 @traffic
 def test_a_host_firewall_that_refuses_to_forward_is_not_overruled(lab: Lab) -> None:
-    lab.apply("table inet hostile { chain f { type filter hook forward priority 10; policy drop; }; }")
+    lab.apply(
+        "table inet hostile { chain f { type filter hook forward priority 10; policy drop; }; }"
+    )
     try:
         with lab.spaces["a"].listen("::", 5000, UDP) as receiver:
             send(lab.outside, b"through", "192.0.2.1", 5001)
@@ -422,13 +438,19 @@ def arp(mac: bytes, ip: str) -> bytes:
 
 
 def six(source: str, next_header: int, data: bytes) -> bytes:
-    ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, "fd00:88::3")
+    ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(
+        socket.AF_INET6, "fd00:88::3"
+    )
     return struct.pack("!IHBB", 6 << 28, len(data), next_header, 255) + ends + data
 
 
 def neighbour(kind: int, source: str, target: str) -> bytes:
     """Neighbour discovery (RFC 4861): 134 router, 135 who has, 136 I have, 137 redirect."""
-    return six(source, 58, struct.pack("!BBHI", kind, 0, 0, 0x60000000) + socket.inet_pton(socket.AF_INET6, target))
+    return six(
+        source,
+        58,
+        struct.pack("!BBHI", kind, 0, 0, 0x60000000) + socket.inet_pton(socket.AF_INET6, target),
+    )
 
 
 def hardware(space: Namespace, link: str) -> bytes:
@@ -536,7 +558,7 @@ def test_a_container_comes_and_goes(lab: Lab) -> None:
 
 @traffic
 def test_a_port_that_is_another_containers_is_refused(lab: Lab) -> None:
-    with pytest.raises(EngineError, match="cannot change the firewall: nft: .*File exists"):
+    with pytest.raises(EngineError, match=r"cannot change the firewall: nft: .*File exists"):
         lab.apply(firewall.added("", [], [port("b", 5001, 5000)]))
     assert ask(lab, "outside", "192.0.2.1", 5001, "a") == "192.0.2.2"
 

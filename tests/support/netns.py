@@ -64,7 +64,7 @@ class Namespace:
     def run(self, *words: str, input: str | None = None, check: bool = True) -> str:
         """Run a program inside; its output."""
         done = self.call(
-            lambda: subprocess.run(words, input=input, capture_output=True, text=True)  # noqa: PLW1510
+            lambda: subprocess.run(words, input=input, capture_output=True, text=True)
         )
         assert not check or done.returncode == 0, f"{words}: {done.stderr}"
         return done.stdout
