@@ -11,6 +11,7 @@ import os
 
 from .. import jsonio
 from .dns import AAAA, A, packed
+from .names import NAMELESS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 CHAPTER = 13
 
 FILE = "network.json"
-# The network that `run` uses when nobody says has no names, as docker's has none: whoever is on
-# it is there by chance.
-NAMELESS = "bridge"
 
 
 class Directory:

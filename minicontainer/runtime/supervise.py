@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
         def serve(self) -> None: ...
 
+
 CHUNK = 65536
 # Docker's client gives up at the third.
 PATIENCE = 3

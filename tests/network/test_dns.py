@@ -15,7 +15,9 @@ from minicontainer.network import dns
 SEEN = bytes.fromhex("beef 0120 0001 0000 0000 0000 03 776562 04 73686f70 00 0001 0001")
 
 
-def ask(name: str, kind: int = dns.A, *, id: int = 7, flags: int = 0x0100, more: bytes = b"") -> bytes:
+def ask(
+    name: str, kind: int = dns.A, *, id: int = 7, flags: int = 0x0100, more: bytes = b""
+) -> bytes:
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".") if label)
     header = struct.pack(">6H", id, flags, 1, 0, 0, 1 if more else 0)
     return header + labels + b"\0" + struct.pack(">HH", kind, 1) + more

@@ -1,4 +1,4 @@
-"""The name server of a container, asked over real sockets, with a server of the test's behind it."""
+"""The name server of a container, asked over real sockets, with one of the test's behind it."""
 
 from __future__ import annotations
 
@@ -251,7 +251,9 @@ def by_tcp_when_free(address: tuple[str, int]) -> bytes:
             continue  # the end of the one before is on its way
 
 
-@pytest.mark.parametrize("stream", [b"", b"\0", b"\0\5abcde", b"\xff\xff" + b"x" * 70000, b"\0\14x"])
+@pytest.mark.parametrize(
+    "stream", [b"", b"\0", b"\0\5abcde", b"\xff\xff" + b"x" * 70000, b"\0\14x"]
+)
 def test_a_stream_of_anything_ends_quietly(run: Path, stream: bytes) -> None:
     with serving(run) as address:
         with socket.create_connection(address, WAIT) as client:
