@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 
 from ..errors import EngineError
+from ..network.names import check_host, check_option, check_search, check_server
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
+
+    from .options import Values
 
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 
@@ -49,6 +52,17 @@ def labels(files: Sequence[str], given: Sequence[str]) -> dict[str, str]:
             raise EngineError(f"invalid label {entry!r}: it has no name")
         found[name] = value
     return found
+
+
+def names(values: Values) -> dict[str, list[str]]:
+    """--dns, --dns-search, --dns-option and --add-host as docker's HostConfig fields."""
+    checked = {
+        "Dns": [check_server(each) for each in values.many("dns")],
+        "DnsSearch": [check_search(each) for each in values.many("dns-search")],
+        "DnsOptions": [check_option(each) for each in values.many("dns-option")],
+        "ExtraHosts": [check_host(each) for each in values.many("add-host")],
+    }
+    return {field: given for field, given in checked.items() if given}
 
 
 def _lines(path: str, what: str) -> list[str]:

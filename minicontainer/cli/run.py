@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ..image.reference import Reference
 
 DOCKER_LATER = (
-    "--add-host --annotation --attach -a --blkio-weight-device --cgroupns --cpu-count "
-    "--cpu-percent --cpu-rt-period --cpu-rt-runtime --detach-keys --disable-content-trust --dns "
-    "--dns-option --dns-search --domainname --expose --gpus --health-cmd --health-interval "
+    "--annotation --attach -a --blkio-weight-device --cgroupns --cpu-count "
+    "--cpu-percent --cpu-rt-period --cpu-rt-runtime --detach-keys --disable-content-trust "
+    "--domainname --expose --gpus --health-cmd --health-interval "
     "--health-retries --health-start-interval --health-start-period --health-timeout "
     "--io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --link "
     "--link-local-ip --log-driver --log-opt --mac-address --memory-swappiness --net-alias "
@@ -30,10 +30,15 @@ DOCKER_LATER = (
 )
 
 OPTIONS = tuple(sorted((
+    Option("--add-host", "add a line to /etc/hosts; host-gateway is this machine's address",
+           value="NAME:ADDRESS", many=True),
     Option("--cap-add", "add a Linux capability", value="NAME", many=True),
     Option("--cap-drop", "drop a Linux capability", value="NAME", many=True),
     Option("--cidfile", "write the container's id to a file", value="FILE"),
     Option("--detach -d", "run in the background and print the container's id"),
+    Option("--dns", "a name server instead of the host's", value="ADDRESS", many=True),
+    Option("--dns-option", "an option of resolv.conf(5)", value="OPTION", many=True),
+    Option("--dns-search", "a domain to look for names in; . for none", value="DOMAIN", many=True),
     Option("--entrypoint", "replace the image's ENTRYPOINT", value="PROGRAM"),
     Option("--env -e", "set an environment variable, or pass the caller's on", value="NAME[=VALUE]",
            many=True),
@@ -143,6 +148,7 @@ def make_settings(values: Values) -> Settings:
         sources=sources,
         read_only=values.flag("read-only"),
         network=values.text("network") or "none",
+        names=arguments.names(values),
         tty=values.flag("tty"),
         interactive=values.flag("interactive"),
         remove=values.flag("rm"),

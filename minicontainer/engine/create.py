@@ -37,7 +37,8 @@ class Settings:
     and drops CMD; "" takes it away. env: NAME=value, or NAME alone to take one of the image's
     away. mounts: OCI mounts (config.md, "Mounts"); sources: host directories that `-v` makes
     when they are missing. groups: names or numbers to add. ulimits: OCI rlimits. limits,
-    devices: docker's HostConfig fields (see `limits`); device_rules: `c 10:200 rwm`.
+    devices, names: docker's HostConfig fields (see `limits`, `naming`); device_rules: `c 10:200
+    rwm`.
     privileged, cap_add, cap_drop: as the options of `run`; security: what --security-opt says;
     userns: see `userns.choose`.
     """
@@ -59,6 +60,7 @@ class Settings:
         sources: Sequence[str] = (),
         read_only: bool = False,
         network: str = "none",
+        names: dict[str, list[str]] | None = None,
         tty: bool = False,
         interactive: bool = False,
         remove: bool = False,
@@ -95,6 +97,7 @@ class Settings:
         self.sources = list(sources)
         self.read_only = read_only
         self.network = network
+        self.names = names or {}
         self.tty = tty
         self.interactive = interactive
         self.remove = remove
@@ -219,6 +222,7 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
         remove=settings.remove,
         init=settings.init,
         network=settings.network,
+        names=settings.names,
         labels={**(config.get("Labels") or {}), **settings.labels},
         mounts=settings.mounts,
         read_only=settings.read_only,

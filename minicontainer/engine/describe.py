@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import ending, limits, userns
+from . import ending, limits, naming, userns
 from .spec import SHM_SIZE
 
 TYPE_CHECKING = False
@@ -56,6 +56,8 @@ def inspect(home: Home, record: Record) -> dict[str, Any]:
             "CgroupParent": record.cgroup_parent,
             "DeviceCgroupRules": record.device_rules or None,
             "Devices": record.devices,
+            **naming.FIELDS,
+            **record.names,
             "GroupAdd": record.groups,
             "Init": record.init,
             "NetworkMode": record.network,

@@ -41,6 +41,7 @@ class Record:
     remove: bool  # --rm
     init: bool
     network: str
+    names: dict[str, list[str]]  # docker's Dns, DnsSearch, DnsOptions, ExtraHosts
     labels: dict[str, str]
     mounts: list[dict[str, Any]]  # the user's own, as OCI mounts
     read_only: bool

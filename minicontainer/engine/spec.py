@@ -10,7 +10,7 @@ import os
 
 from .. import files, jsonio
 from ..kernel import cgroups, devicefilter, devices, terminal
-from . import limits, security, userns, users
+from . import limits, naming, security, userns, users
 from .create import DEFAULT_PATH, merge_environment
 
 TYPE_CHECKING = False
@@ -24,15 +24,6 @@ if TYPE_CHECKING:
 VERSION = "1.0.2"
 SHM_SIZE = 64 << 20
 
-HOSTS = """\
-127.0.0.1\tlocalhost
-::1\tlocalhost ip6-localhost ip6-loopback
-fe00::0\tip6-localnet
-ff00::0\tip6-mcastprefix
-ff02::1\tip6-allnodes
-ff02::2\tip6-allrouters
-"""
-
 
 def build(home: Home, record: Record, root: int) -> dict[str, Any]:
     """The specification of a container whose root is mounted; also writes its /etc files.
@@ -41,7 +32,7 @@ def build(home: Home, record: Record, root: int) -> dict[str, Any]:
     user is looked up in its files. EngineError when the user is unknown.
     """
     user = users.resolve(root, record.user, record.groups)
-    write_network_files(home, record)
+    naming.write_files(home, record)
     extra, rules = limits.devices(record.devices)
     # moby, oci.WithPrivileged and parseSystemPaths
     open_paths = record.privileged or record.system_paths
@@ -146,7 +137,7 @@ def namespaces(record: Record) -> list[dict[str, str]]:
 
 
 def mounts(home: Home, record: Record) -> list[dict[str, Any]]:
-    """Docker's default mounts, the three files of the network, and the user's mounts.
+    """Docker's default mounts, the three files about names, and the user's mounts.
 
     The user's come last, the deeper ones after those above them, and replace a default one at
     the same place.
@@ -164,7 +155,7 @@ def mounts(home: Home, record: Record) -> list[dict[str, Any]]:
         mount("/sys/fs/cgroup", "cgroup", "cgroup", kernel),
     ]
     how = ["rbind", "rprivate", *(["ro"] if record.read_only else [])]
-    for name in ("resolv.conf", "hostname", "hosts"):
+    for name in naming.FILES:
         defaults.append(mount(f"/etc/{name}", "bind", home.container(record.id, name), how))
     open_devices = record.guarded or record.privileged
     own = [entry if open_devices else without_devices(entry) for entry in record.mounts]
@@ -188,44 +179,6 @@ def without_devices(entry: dict[str, Any]) -> dict[str, Any]:
 def mount(destination: str, kind: str, source: str, options: list[str]) -> dict[str, Any]:
     """One mount in OCI form."""
     return {"destination": destination, "type": kind, "source": source, "options": options}
-
-
-def write_network_files(home: Home, record: Record) -> None:
-    """/etc/hostname, hosts and resolv.conf of a container, in its directory on the host."""
-    shared = record.network == "host"
-    texts = {
-        "hostname": f"{record.hostname}\n",
-        "hosts": (_host_file("/etc/hosts") if shared else "") or HOSTS,
-        "resolv.conf": resolv_conf(_host_file("/etc/resolv.conf"), keep_loopback=shared),
-    }
-    for name, text in texts.items():
-        with open(home.container(record.id, name), "w", errors="surrogateescape") as file:
-            file.write(text)
-    userns.own(home, record, *texts)
-
-
-def resolv_conf(text: str, *, keep_loopback: bool) -> str:
-    """The host's resolv.conf for a container. A name server on the host's loopback is dropped:
-    behind another loopback there is nobody."""
-    if keep_loopback:
-        return text
-    return "".join(
-        line
-        for line in text.splitlines(keepends=True)
-        if not (line.startswith("nameserver") and _is_loopback(line.split()[1:2]))
-    )
-
-
-def _is_loopback(address: list[str]) -> bool:
-    return bool(address) and (address[0].startswith("127.") or address[0] == "::1")
-
-
-def _host_file(path: str) -> str:
-    try:
-        with open(path, errors="surrogateescape") as file:
-            return file.read(1 << 20)
-    except OSError:
-        return ""
 
 
 def save(home: Home, id: str, spec: dict[str, Any], seccomp: bytes | None = None) -> None:

@@ -1,1 +1,1 @@
-"""Networks: adapters and addresses, a firewall, published ports."""
+"""Floor 2: links, bridges, addresses, ports and names of the containers' networks."""

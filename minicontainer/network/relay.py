@@ -4,8 +4,8 @@ That is loopback above all (`curl localhost:5001`), whose packets never leave th
 client of a container that has only IPv4, and everything where nft is missing or was flushed.
 
 One epoll descriptor stands for all of it: it is readable whenever there is something to do, and
-`turn` does a bounded part of that. So a relay runs inside whatever loop its owner has, and nothing
-in it blocks. Bytes go from socket to socket through a pipe and never through Python (splice(2)).
+`serve` does a bounded part of that. So a relay is one more service of the loop beside a container
+(runtime/supervise.py), and nothing in it blocks. Bytes go from socket to socket through a pipe and never through Python (splice(2)).
 Each direction reads on only when all that it has read is written: its memory is one pipe at most.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 CHAPTER = 13
 
-# What one turn does at most: a container's log and signals wait for it, a few milliseconds.
+# Events that one turn handles: a container's log and signals wait for it, a few milliseconds.
 EVENTS = 64
 _CHUNK = 65536  # what a pipe holds
 _SPARE_PIPES = 16
@@ -38,13 +38,13 @@ _IN, _OUT, _ERROR = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR
 
 
 class Relay:
-    """All relaying for one container; `descriptor` is readable when `turn` has something to do.
+    """All relaying for one container; a service of the supervisor's loop.
 
     most: connections at a time; others wait in the kernel's queue. None: what our limit of open
     files allows.
     """
 
-    __slots__ = ("descriptor", "most", "_epoll", "_watched", "_listeners", "_open", "_exchanges",
+    __slots__ = ("descriptor", "due", "most", "_epoll", "_watched", "_listeners", "_open", "_exchanges",
                  "_pipes", "_spare")  # fmt: skip
 
     def __init__(self, most: int | None = None) -> None:
@@ -53,6 +53,7 @@ class Relay:
         self.most = most or max(1, min(soft, 16384) // 16)
         self._epoll = select.epoll()
         self.descriptor = self._epoll.fileno()
+        self.due: float | None = None
         self._watched: dict[int, tuple[int, Handler]] = {}
         self._listeners: list[tuple[int, Handler]] = []
         self._open: set[_Connection] = set()
@@ -60,7 +61,7 @@ class Relay:
         self._pipes: list[Pipe] = []
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
-    def serve(self, port: Port, addresses: Sequence[str]) -> None:
+    def add(self, port: Port, addresses: Sequence[str]) -> None:
         """Relay what comes to a held port to the first of the container's addresses that takes it.
 
         The sockets stay the port's. Nothing happens for SCTP, which is no stream of bytes.
@@ -73,8 +74,12 @@ class Relay:
                 self._listeners.append((socket.fileno(), self._acceptor(socket, targets)))
                 self.watch(socket.fileno(), _IN, self._listeners[-1][1])
 
-    def turn(self) -> bool:
-        """Do what can be done at once, but not too much of it; False when there was nothing."""
+    def serve(self) -> None:
+        """Do what can be done at once, but not too much of it."""
+        self._turn()
+
+    def _turn(self) -> bool:
+        """The same; False when there was nothing to do."""
         events = self._epoll.poll(0, EVENTS)
         for descriptor, what in events:
             # It may have gone with an event before it; its number may even be another's by now,
@@ -91,7 +96,7 @@ class Relay:
             descriptor, handler = self._listeners.pop()
             self.watch(descriptor, 0, handler)
         for _ in range(EVENTS):
-            if not self.turn():
+            if not self._turn():
                 break
         self.close()
 

@@ -6,13 +6,30 @@ import _signal  # type: ignore[import-not-found]
 import fcntl
 import os
 import select
+import time
 from errno import EAGAIN, EIO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from typing import Protocol
 
     from ..kernel.process import Process
+
+    class Service(Protocol):
+        """What else is done for a container beside its streams, in the same loop.
+
+        descriptor: an epoll(7) of the service's own, so that many of its sockets cost the loop
+        one. due: when it wants a turn although none of them is ready, by time.monotonic(), or
+        None. serve: one turn, which never waits. It raises nothing: a container must not end
+        because somebody sent it something odd.
+        """
+
+        descriptor: int
+        due: float | None
+
+        def serve(self) -> None: ...
+
 
 CHUNK = 65536
 # Docker's client gives up at the third.
@@ -105,12 +122,13 @@ def supervise(
     *,
     forward: bool = True,
     on_resize: Callable[[], None] | None = None,
+    services: Sequence[Service] = (),
 ) -> int:
     """Stay beside a process until it ends; its exit code (0 to 255, 128 + n after signal n).
 
     forward: pass signals on to it; the third SIGINT or SIGTERM kills it, for it may ignore them,
     and a person who asks three times means it.
-    on_resize: called when the user's window changes its size.
+    on_resize: called when the user's window changes its size. services: get their turns too.
     Output that the process wrote before its end is copied whole.
     """
     handlers = {}
@@ -134,7 +152,7 @@ def supervise(
         resize = on_resize
         handlers[_signal.SIGWINCH] = _signal.signal(_signal.SIGWINCH, lambda *_: resize())
     try:
-        _loop(process, pumps)
+        _loop(process, pumps, services)
         return process.wait()
     finally:
         for number, handler in handlers.items():
@@ -143,7 +161,7 @@ def supervise(
             _close(pump)
 
 
-def _loop(process: Process, pumps: list[Pump]) -> None:
+def _loop(process: Process, pumps: list[Pump], services: Sequence[Service]) -> None:
     for pump in pumps:
         # A container that does not read its input must not stop our loop; nor must one that
         # ended while a process it left behind still holds the other end of the pipe. The user's
@@ -161,7 +179,12 @@ def _loop(process: Process, pumps: list[Pump]) -> None:
                 poll.register(pump.target, select.POLLOUT)
             else:
                 poll.register(pump.source, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll()}
+        for service in services:
+            poll.register(service.descriptor, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll(_patience(services))}
+        for service in services:
+            if service.descriptor in ready or _is_due(service):
+                service.serve()
         for pump in list(live):
             if pump.pending and pump.target in ready:
                 going = pump.flush()
@@ -177,6 +200,16 @@ def _loop(process: Process, pumps: list[Pump]) -> None:
     for pump in live:
         if not pump.inward:
             _drain(pump)
+
+
+def _patience(services: Sequence[Service]) -> float | None:
+    """How long the loop may wait, in milliseconds; None for ever."""
+    times = [service.due for service in services if service.due is not None]
+    return max(0.0, min(times) - time.monotonic()) * 1000 if times else None
+
+
+def _is_due(service: Service) -> bool:
+    return service.due is not None and service.due <= time.monotonic()
 
 
 def _drain(pump: Pump) -> None:

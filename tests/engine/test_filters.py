@@ -302,7 +302,7 @@ def test_a_second_start_of_one_container(home: Home) -> None:
 
 
 def test_many_engines_that_make_the_same_one_at_once(home: Home) -> None:
-    """Each puts its own in the others' place; a file that has lost its last name gets no new one."""
+    """Each puts its own in the others' place; a file that has lost its last name gets none."""
     mine = program(home, record(home, "first"))
     (file,) = kept(home)
     data = file.read_bytes()

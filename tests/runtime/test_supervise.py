@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
+import time
 
 import pytest
 
@@ -143,3 +145,36 @@ def test_who_asks_three_times_means_it(capfd: pytest.CaptureFixture[str]) -> Non
     child.close()
     assert (code, heard) == (128 + signal.SIGKILL, [b"ready\n", b"no\n", b"no\n"])
     assert capfd.readouterr().err == "minicontainer: got 3 SIGTERM/SIGINTs, killing the process\n"
+
+
+class Echo:
+    """A service: says back what arrives, and ends the container when its time has come."""
+
+    def __init__(self, pipe: int, due: float | None, end: int) -> None:
+        self.pipe, self.due, self.end = pipe, due, end
+        self.heard = b""
+        self.epoll = select.epoll()
+        self.epoll.register(pipe, select.EPOLLIN)
+        self.descriptor = self.epoll.fileno()
+
+    def serve(self) -> None:
+        if self.epoll.poll(0):
+            self.heard += os.read(self.pipe, 100)
+        elif self.due is not None and self.due <= time.monotonic():
+            self.due = None
+            os.close(self.end)
+
+
+def test_a_service_gets_its_turn_when_something_arrives_and_when_it_is_due() -> None:
+    """The program waits for the end of its input, which comes from the service when it is due."""
+    said, told = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+    waiting = begin("echo hello >&2; cat", said[0], null(), told[1])
+    service = Echo(told[0], time.monotonic() + 0.05, said[1])
+    try:
+        assert supervise.supervise(waiting, [], forward=False, services=[service]) == 0
+        assert service.heard == b"hello\n"
+        assert service.due is None
+    finally:
+        waiting.close()
+        service.epoll.close()
+        os.close(told[0])

@@ -13,6 +13,7 @@ import threading
 import time
 
 from chapters import patience
+from tests.support import network
 
 PR_SET_TIMERSLACK = 29
 CLONE_NEWNS = 0x20000
@@ -37,18 +38,20 @@ def _tag_descendants() -> int:
 TAG = _tag_descendants()
 
 
-def isolate_mounts() -> None:
-    """Give the whole test run a mount namespace of its own, in which / is shared.
+def isolate() -> None:
+    """Give the whole test run a network of its own, and a mount namespace in which / is shared.
 
     So mounts that others make on this machine meanwhile are not taken for leaks, and ours would
     propagate as they do on a host that systemd has set up, whatever this one is.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNS) or any(
-        libc.mount(None, b"/", None, ctypes.c_ulong(how), None)
-        for how in (MS_REC | MS_PRIVATE, MS_REC | MS_SHARED)
-    ):
+    if libc.unshare(CLONE_NEWNS):
         raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS) for the test run")
+    for how in (MS_PRIVATE, MS_SHARED):
+        if libc.mount(None, b"/", None, ctypes.c_ulong(MS_REC | how), None):
+            raise OSError(ctypes.get_errno(), "mount(MS_REC) for the test run")
+        if how == MS_PRIVATE:
+            network.isolate()
 
 
 def _names(directory: str) -> set[str]:
@@ -191,7 +194,7 @@ class Snapshot:
     def __init__(self, temporary: str | None = None) -> None:
         self.temporary = temporary
         self.mounts = _mounts()
-        self.links = _names("/sys/class/net")
+        self.network = network.state()
         self.cgroups = _cgroups()
         self.files = _files()
         self.temporaries = _names(temporary) if temporary else set()
@@ -217,8 +220,7 @@ class Snapshot:
         found += [
             f"mount lost: {line}" for key, line in self.mounts.items() if key not in now.mounts
         ]
-        found += [f"network link left: {name}" for name in sorted(now.links - self.links)]
-        found += [f"network link lost: {name}" for name in sorted(self.links - now.links)]
+        found += self._network()
         found += [f"cgroup left: {path}" for path in _stayed(now.cgroups - self.cgroups)]
         found += [f"file left: {path}" for path in sorted(now.files - self.files)]
         found += [
@@ -226,6 +228,18 @@ class Snapshot:
             for name in sorted(now.temporaries - self.temporaries)
         ]
         return found + self._open_descriptors()
+
+    def _network(self) -> list[str]:
+        """What the network has more or less, after a moment for the kernel: the links of a
+        namespace that nobody is in any more go in their own time."""
+        deadline = time.monotonic() + GRACE
+        while True:
+            now = network.state()
+            if now == self.network or time.monotonic() > deadline:
+                left = [f"{kind} left: {which}" for kind, which in sorted(now - self.network)]
+                lost = [f"{kind} lost: {which}" for kind, which in sorted(self.network - now)]
+                return left + lost
+            time.sleep(0.01)  # allowed: the end of a namespace sends no event
 
     def _open_descriptors(self) -> list[str]:
         """The descriptors that stay open, after a moment for the threads of a test's server."""

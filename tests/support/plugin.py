@@ -4,7 +4,7 @@ Loaded by pyproject.toml for tests/ and chapters/ alike.
 
 Marks: root (needs root), needs(feature…) (tests/support/machine.py), tools(program…); vm and host
 (what runs in the Linux VM too).
-Fixtures: engine, starter, registry, rootfs; the leak check is around every test.
+Fixtures: engine, starter, registry, rootfs, outside; the leak check is around every test.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pytest
 
 from tests.support import leaks, machine
 from tests.support.engine import Engine
+from tests.support.network import Outside
 
 CI = os.environ.get("CI") == "true"
 EXPLAINED = "this machine lacks "
@@ -54,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Programs that we start find sbin's tools, as root's own shell does."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     if os.geteuid() == 0:
-        leaks.isolate_mounts()
+        leaks.isolate()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -174,6 +175,16 @@ def rootfs(tmp_path: Path) -> Path:
     (root / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     (root / "etc" / "group").write_text("root:x:0:\n")
     return root
+
+
+# ------------------------------------------------------------------------------------- the network
+
+
+@pytest.fixture
+def outside() -> Iterator[Outside]:
+    """A second host, beyond this one's uplink."""
+    with Outside() as host:
+        yield host
 
 
 # ------------------------------------------------------------------------------------ the registry

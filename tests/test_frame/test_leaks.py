@@ -65,6 +65,36 @@ def leave_link(cleanup: ExitStack) -> None:
     cleanup.callback(subprocess.run, ["ip", "link", "del", name], check=True)
 
 
+def leave_address(cleanup: ExitStack) -> None:
+    subprocess.run(["ip", "address", "add", "192.0.2.1/24", "dev", "lo"], check=True)
+    cleanup.callback(
+        subprocess.run, ["ip", "address", "del", "192.0.2.1/24", "dev", "lo"], check=True
+    )
+
+
+def leave_address6(cleanup: ExitStack) -> None:
+    subprocess.run(["ip", "address", "add", "2001:db8::9/128", "dev", "lo"], check=True)
+    cleanup.callback(
+        subprocess.run, ["ip", "address", "del", "2001:db8::9/128", "dev", "lo"], check=True
+    )
+
+
+def leave_route(cleanup: ExitStack) -> None:
+    subprocess.run(["ip", "route", "add", "192.0.2.0/24", "dev", "lo"], check=True)
+    cleanup.callback(subprocess.run, ["ip", "route", "del", "192.0.2.0/24"], check=True)
+
+
+def leave_rule(cleanup: ExitStack) -> None:
+    subprocess.run(["nft", "add table inet mctest; add chain inet mctest own"], check=True)
+    cleanup.callback(subprocess.run, ["nft", "delete table inet mctest"], check=True)
+
+
+def leave_forwarding(cleanup: ExitStack) -> None:
+    path = Path("/proc/sys/net/ipv4/ip_forward")
+    cleanup.callback(path.write_text, path.read_text())
+    path.write_text("1")
+
+
 def leave_network_namespace(cleanup: ExitStack) -> None:
     """What `ip netns add` leaves, without the mount that it makes of the directory for good."""
     if not os.path.isdir("/run/netns"):
@@ -90,6 +120,19 @@ def leave_cgroup(cleanup: ExitStack) -> None:
         (leave_temporary, "file left: "),
         pytest.param(leave_mount, "mount left: ", marks=pytest.mark.root),
         pytest.param(leave_link, "network link left: mctest", marks=pytest.mark.root),
+        pytest.param(leave_address, "network address left: 192.0.2.1/32", marks=pytest.mark.root),
+        pytest.param(leave_address6, "network address left: 2001:db8::9", marks=pytest.mark.root),
+        pytest.param(leave_route, "route left: 192.0.2.0/24", marks=pytest.mark.root),
+        pytest.param(
+            leave_rule,
+            "firewall rule left: table inet mctest: chain own",
+            marks=[pytest.mark.root, pytest.mark.tools("nft")],
+        ),
+        pytest.param(
+            leave_forwarding,
+            "network setting left: ipv4.ip_forward = 1",
+            marks=pytest.mark.root,
+        ),
         pytest.param(leave_network_namespace, "file left: /run/netns/m", marks=pytest.mark.root),
         pytest.param(leave_cgroup, "cgroup left: ", marks=pytest.mark.root),
     ],
