@@ -144,7 +144,7 @@ def _address(text: str) -> str:
     family = _socket.AF_INET6 if ":" in bare else _socket.AF_INET
     try:
         return _socket.inet_ntop(family, _socket.inet_pton(family, bare)) if text else ""
-    except OSError:
+    except (OSError, ValueError):
         raise EngineError(f"invalid IP address: {text}")
 
 

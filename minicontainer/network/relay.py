@@ -5,8 +5,9 @@ client of a container that has only IPv4, and everything where nft is missing or
 
 One epoll descriptor stands for all of it: it is readable whenever there is something to do, and
 `serve` does a bounded part of that. So a relay is one more service of the loop beside a container
-(runtime/supervise.py), and nothing in it blocks. Bytes go from socket to socket through a pipe and never through Python (splice(2)).
-Each direction reads on only when all that it has read is written: its memory is one pipe at most.
+(runtime/supervise.py), and nothing in it blocks. Bytes go from socket to socket through a pipe and
+never through Python (splice(2)). Each direction reads on only when all that it has read is written:
+its memory is one pipe at most.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class Relay:
     files allows.
     """
 
-    __slots__ = ("descriptor", "due", "most", "_epoll", "_watched", "_listeners", "_open", "_exchanges",
-                 "_pipes", "_spare")  # fmt: skip
+    __slots__ = ("descriptor", "due", "most", "_epoll", "_watched", "_listeners", "_open",
+                 "_exchanges", "_pipes", "_spare")  # fmt: skip
 
     def __init__(self, most: int | None = None) -> None:
         # Two sockets, and a pipe or two while bytes wait in them; a quarter of the files is ours.
@@ -59,7 +60,7 @@ class Relay:
         self._open: set[_Connection] = set()
         self._exchanges: list[Exchange] = []
         self._pipes: list[Pipe] = []
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._spare = os.dup(self.descriptor)
 
     def add(self, port: Port, addresses: Sequence[str]) -> None:
         """Relay what comes to a held port to the first of the container's addresses that takes it.
@@ -163,7 +164,7 @@ class Relay:
             os.close(listener._accept()[0])  # type: ignore[attr-defined]
         except OSError:
             pass  # it has gone by itself
-        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._spare = os.dup(self.descriptor)
 
     def forget(self, connection: _Connection) -> None:
         """A connection is closed: there is room for another."""
@@ -216,13 +217,12 @@ class _Connection:
         try:
             forth.move(self.relay)
             back.move(self.relay)
+            self.relay.watch(self.client.fileno(), forth.reading | back.writing, self.move)
+            self.relay.watch(self.server.fileno(), back.reading | forth.writing, self.move)
         except OSError:
             what = _ERROR  # one side has reset the connection
         if what & _ERROR or (forth.is_done and back.is_done):
             self.close()
-            return
-        self.relay.watch(self.client.fileno(), forth.reading | back.writing, self.move)
-        self.relay.watch(self.server.fileno(), back.reading | forth.writing, self.move)
 
     def close(self) -> None:
         """End it, in whatever state it is."""
