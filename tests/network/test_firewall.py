@@ -21,6 +21,7 @@ from minicontainer.network import firewall, forwarding, nft
 from tests.support.netns import Namespace
 
 UDP = socket.SOCK_DGRAM
+SCTP = 132
 BRIDGED = "/proc/sys/net/bridge/bridge-nf-call-ip{}tables"
 
 NETWORKS: list[dict[str, Any]] = [
@@ -64,6 +65,7 @@ PORTS = [
     port("b", 5002, 5000),
     port("c", 5003, 5000),
     port("a", 5001, 5000, "udp"),
+    port("a", 5001, 5000, "sctp"),
     port("b", 5002, 5000, "udp"),
     port("c", 5003, 5000, "udp"),
     port("a", 5010, 5000, ip="127.0.0.1"),
@@ -194,10 +196,11 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         yield lab
 
 
-def ask(lab: Lab, client: str, address: str, number: int, service: str) -> str:
+def ask(lab: Lab, client: str, address: str, number: int, service: str, *, proto: int = 0) -> str:
     """Connect, and have the service of a container say whom it sees."""
-    listener = lab.spaces[service].listen("::", 5000)
-    with listener, lab.spaces[client].connect(address, number) as connection:
+    stream = socket.SOCK_STREAM
+    listener = lab.spaces[service].listen("::", 5000, stream, proto)
+    with listener, lab.spaces[client].connect(address, number, stream, proto) as connection:
         accepted, peer = listener.accept()
         with accepted:
             accepted.sendall(peer[0].removeprefix("::ffff:").encode())
@@ -261,6 +264,14 @@ def test_who_reaches_whom(
     lab: Lab, client: str, address: str, number: int, service: str, seen: str
 ) -> None:
     assert ask(lab, client, address, number, service) == seen
+
+
+@traffic
+@pytest.mark.needs("sctp")
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
+def test_sctp_too(lab: Lab, address: str) -> None:
+    seen = address.removesuffix("1") + "2"
+    assert ask(lab, "outside", address, 5001, "a", proto=SCTP) == seen
 
 
 @traffic

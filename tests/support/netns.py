@@ -63,9 +63,7 @@ class Namespace:
 
     def run(self, *words: str, input: str | None = None, check: bool = True) -> str:
         """Run a program inside; its output."""
-        done = self.call(
-            lambda: subprocess.run(words, input=input, capture_output=True, text=True)
-        )
+        done = self.call(lambda: subprocess.run(words, input=input, capture_output=True, text=True))
         assert not check or done.returncode == 0, f"{words}: {done.stderr}"
         return done.stdout
 
@@ -83,9 +81,11 @@ class Namespace:
         made.settimeout(patience.seconds(10))
         return made
 
-    def listen(self, address: str, port: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    def listen(
+        self, address: str, port: int, kind: int = socket.SOCK_STREAM, proto: int = 0
+    ) -> socket.socket:
         """A bound socket, which listens where it is a stream's."""
-        made = self.open(_family(address), kind)
+        made = self.open(_family(address), kind, proto)
         if kind == socket.SOCK_STREAM:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((address, port))
@@ -93,9 +93,11 @@ class Namespace:
             made.listen()
         return made
 
-    def connect(self, address: str, port: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    def connect(
+        self, address: str, port: int, kind: int = socket.SOCK_STREAM, proto: int = 0
+    ) -> socket.socket:
         """A socket that is connected."""
-        made = self.open(_family(address), kind)
+        made = self.open(_family(address), kind, proto)
         try:
             made.connect((address, port))
         except BaseException:
