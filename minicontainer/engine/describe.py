@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import ending, limits, naming, userns
+from . import ending, limits, naming, publishing, userns
 from .spec import SHM_SIZE
 
 TYPE_CHECKING = False
@@ -63,7 +63,9 @@ def inspect(home: Home, record: Record) -> dict[str, Any]:
             "NetworkMode": record.network,
             "OomKillDisable": False,
             "OomScoreAdj": record.oom_score_adj,
+            "PortBindings": record.ports,
             "Privileged": record.privileged,
+            "PublishAllPorts": record.publish_all,
             "ReadonlyRootfs": record.read_only,
             "SecurityOpt": record.security or None,
             "ShmSize": record.shm_size or SHM_SIZE,
@@ -84,13 +86,18 @@ def inspect(home: Home, record: Record) -> dict[str, Any]:
             "Env": record.env,
             "Cmd": record.command[len(record.entrypoint) :],
             "Entrypoint": record.entrypoint or None,
+            "ExposedPorts": {port: {} for port in record.exposed},
             "Image": record.image,
             "WorkingDir": record.workdir,
             "Labels": record.labels,
             "StopSignal": record.stop_signal,
             "StopTimeout": record.stop_timeout,
         },
-        "NetworkSettings": {"Networks": {record.network: {}}, "IPAddress": "", "Ports": {}},
+        "NetworkSettings": {
+            "Networks": {record.network: {}},
+            "IPAddress": "",
+            "Ports": publishing.of(home, record),
+        },
     }
 
 

@@ -81,17 +81,18 @@ def relay(held: Iterable[Port], endpoint: dict[str, Any]) -> Relay:
     return made
 
 
-def read(home: Home, record: Record) -> list[dict[str, Any]]:
-    """The ports of a living container as network.json has them; none for another."""
+def of(home: Home, record: Record) -> dict[str, Any]:
+    """NetworkSettings.Ports of `inspect`: `5000/tcp` to its places on the host, or to None where
+    it is only exposed. Empty for a container that does not live or has no network."""
     try:
-        found: list[dict[str, Any]] = jsonio.read(home.live(record.id, "network.json"))["ports"]
+        state = jsonio.read(home.live(record.id, "network.json"))
     except (FileNotFoundError, NotADirectoryError):
-        return []
-    return found
+        return {}
+    return by_port(state["ports"], record.exposed)
 
 
 def by_port(ports: Ports, exposed: Iterable[str]) -> dict[str, Any]:
-    """NetworkSettings.Ports of `inspect`: `5000/tcp` to its places on the host, or to None."""
+    """The same, from network.json's "ports" and ExposedPorts."""
     found: dict[str, Any] = dict.fromkeys(exposed)
     for port in ports:
         key = f"{port['port']}/{port['proto']}"

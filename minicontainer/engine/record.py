@@ -41,6 +41,9 @@ class Record:
     remove: bool  # --rm
     init: bool
     network: str
+    ports: dict[str, Any]  # docker's PortBindings
+    publish_all: bool
+    exposed: list[str]  # docker's ExposedPorts: 5000/tcp
     names: dict[str, list[str]]  # docker's Dns, DnsSearch, DnsOptions, ExtraHosts
     labels: dict[str, str]
     mounts: list[dict[str, Any]]  # the user's own, as OCI mounts
