@@ -186,13 +186,10 @@ def test_datagrams(
 ) -> None:
     serve(stack, engine, "web", "-p", "5001:5000/udp")
     pid = inspect(engine, "web")["State"]["Pid"]  # type: ignore[index]
-    inside = stack.enter_context(Namespace(pid))
+    inside = stack.enter_context(Namespace(f"/proc/{pid}/ns/net"))
     service = stack.enter_context(inside.listen("0.0.0.0", 5000, socket.SOCK_DGRAM))
     if address == "outside":
-        held = stack.enter_context(open(outside.path))
-        far = stack.enter_context(Namespace(os.getpid()))
-        os.close(far._entry)
-        far._entry = os.dup(held.fileno())
+        far = stack.enter_context(Namespace(outside.path))
         asking = far.connect(outside.host4, 5001, socket.SOCK_DGRAM)
     else:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -24,13 +24,13 @@ _CLONE_NEWNET = 0x40000000
 class Namespace:
     """A network namespace of its own, held by a process that only waits; `with` ends it.
 
-    pid: the namespace of that process instead, a container's.
+    path: the namespace that this file names instead.
     """
 
-    def __init__(self, pid: int = 0) -> None:
-        self.holder = None if pid else self._hold()
-        self.pid = pid or (self.holder.pid if self.holder else 0)
-        self._entry = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, path: str = "") -> None:
+        self.holder = None if path else self._hold()
+        self.pid = self.holder.pid if self.holder else 0
+        self._entry = os.open(path or f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     def _hold(self) -> subprocess.Popen[bytes]:
         holder = subprocess.Popen(
