@@ -211,6 +211,7 @@ def test_the_end_leaves_nothing(stack: contextlib.ExitStack, engine: Engine) -> 
     assert "5001" not in listed.stdout
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
         with socket.socket(socket.AF_INET6, kind) as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # old connections
             free.bind(("::", 5001))
     serve(stack, engine, "web", "-p", "5001:5000")
     assert ask("127.0.0.1", 5001).endswith("asks web")
@@ -255,11 +256,12 @@ def test_beside_much_output(stack: contextlib.ExitStack, engine: Engine) -> None
         "run", "--rm", "--name", "loud", "-p", "127.0.0.1:5001:5000", "starter",
         "sh", "-c", SERVE.replace("exec sleep 1000", "yes"),
     )  # fmt: skip
-    stack.callback(lambda: started.communicate(timeout=patience.seconds(30)))
-    stack.callback(lambda: engine.run("rm", "--force", "loud", check=False))
+    stack.callback(started.wait, patience.seconds(30))
     assert started.stdout is not None
     assert started.stdout.readline() == "ready\n"
     reading = subprocess.Popen(["cat"], stdin=started.stdout, stdout=subprocess.DEVNULL)
-    stack.callback(reading.wait)
+    stack.callback(reading.wait, patience.seconds(30))
+    started.stdout.close()
+    stack.callback(lambda: engine.run("rm", "--force", "loud", check=False))
     for _ in range(5):
         assert "asks" in ask("127.0.0.1", 5001)
