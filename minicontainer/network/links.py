@@ -137,7 +137,7 @@ class Links:
         self._socket.ask(_NEWLINK, 0, body, f"{name} up")
 
     def set_hairpin(self, name: str) -> None:
-        """Let a bridge send what came in by this port out by it again (`hairpin on` of bridge(8))."""
+        """Let a bridge send what came in by this port out by it again (bridge(8), hairpin)."""
         kind = attribute(_INFO_SLAVE_KIND, b"bridge")
         data = attribute(_INFO_SLAVE_DATA, attribute(_IFLA_BRPORT_MODE, b"\1"))
         body = _LINK.pack(0, 0, 0, 0, 0) + _named(name) + attribute(_IFLA_LINKINFO, kind + data)
