@@ -326,6 +326,18 @@ def test_an_answer_comes_from_where_was_asked(
         assert (got, peer[:2]) == (data + b" answered", (asked, port.number))
 
 
+def test_one_client_that_asks_two_of_our_addresses(stack: contextlib.ExitStack) -> None:
+    answering = service(stack, kind=UDP)
+    port = held(stack, f"{number(answering)}/udp")
+    stack.enter_context(Loop(relayed(stack, port)))
+    asking = asker(stack)
+    for address in ("127.0.0.1", "127.3.2.1", "127.0.0.1"):
+        asking.sendto(b"x", (address, port.number))
+        _, peer = answering.recvfrom(100)
+        answering.sendto(b"y", peer)
+        assert asking.recvfrom(100)[1][0] == address
+
+
 def test_where_nobody_listens_datagrams_are_lost(stack: contextlib.ExitStack) -> None:
     with service(stack, kind=UDP) as gone:
         free = number(gone)
