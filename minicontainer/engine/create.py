@@ -9,7 +9,7 @@ from ..errors import EngineError
 from ..image.blobs import explain
 from ..image.store import ImageNotFound
 from ..kernel import cgroups, overlay
-from . import lifetime, names, security, teardown, userns
+from . import lifetime, names, networking, security, teardown, userns
 from . import limits as limiting
 from . import record as records
 from .fetch import fetch, is_usable
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STOP_TIMEOUT = 10
 
-NETWORKS = ("none", "host")
-
 
 class Settings:
     """What a caller asks for, beside what the image says: the options of `run` and `create`.
@@ -39,6 +37,7 @@ class Settings:
     when they are missing. groups: names or numbers to add. ulimits: OCI rlimits. limits,
     devices, names: docker's HostConfig fields (see `limits`, `naming`); device_rules: `c 10:200
     rwm`.
+    network: see `networking.check`; endpoint: "ip", "mac" and "aliases" on it.
     privileged, cap_add, cap_drop: as the options of `run`; security: what --security-opt says;
     userns: see `userns.choose`.
     """
@@ -59,7 +58,8 @@ class Settings:
         mounts: Sequence[dict[str, Any]] = (),
         sources: Sequence[str] = (),
         read_only: bool = False,
-        network: str = "none",
+        network: str = "",
+        endpoint: dict[str, Any] | None = None,
         names: dict[str, list[str]] | None = None,
         tty: bool = False,
         interactive: bool = False,
@@ -97,6 +97,7 @@ class Settings:
         self.sources = list(sources)
         self.read_only = read_only
         self.network = network
+        self.endpoint = endpoint or {}
         self.names = names or {}
         self.tty = tty
         self.interactive = interactive
@@ -135,6 +136,7 @@ def create(
     until `teardown`. Raises EngineError; nothing is left then.
     """
     home.make()
+    settings.network = networking.check(home, settings)
     made = None if settings.pull == "always" else _make(home, settings, on_created)
     if made is None:
         fetch(home, settings.image, settings.pull, settings.platform, on_pull)
@@ -194,10 +196,6 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
     unguarded = cgroups.unguarded()
     if unguarded and (settings.devices or settings.device_rules):
         raise EngineError(f"--device and --device-cgroup-rule cannot be had here: {unguarded}")
-    if settings.network not in NETWORKS:
-        known = settings.network in ("bridge", "default") or settings.network[:10] == "container:"
-        message = "network {!r} is not implemented yet" if known else "no such network: {}"
-        raise EngineError(message.format(settings.network), hint="use none or host")
     workdir = settings.workdir or config.get("WorkingDir") or "/"
     if not workdir.startswith("/"):
         raise EngineError(
@@ -222,6 +220,7 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
         remove=settings.remove,
         init=settings.init,
         network=settings.network,
+        endpoint=settings.endpoint,
         names=settings.names,
         labels={**(config.get("Labels") or {}), **settings.labels},
         mounts=settings.mounts,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import ending, limits, naming, userns
+from . import ending, limits, naming, networking, userns
 from .spec import SHM_SIZE
 
 TYPE_CHECKING = False
@@ -90,7 +90,7 @@ def inspect(home: Home, record: Record) -> dict[str, Any]:
             "StopSignal": record.stop_signal,
             "StopTimeout": record.stop_timeout,
         },
-        "NetworkSettings": {"Networks": {record.network: {}}, "IPAddress": "", "Ports": {}},
+        "NetworkSettings": networking.describe(home, record),
     }
 
 

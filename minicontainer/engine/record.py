@@ -40,7 +40,8 @@ class Record:
     interactive: bool
     remove: bool  # --rm
     init: bool
-    network: str
+    network: str  # none, host, a network's name, container:ID
+    endpoint: dict[str, Any]  # ip, mac, aliases, as asked for
     names: dict[str, list[str]]  # docker's Dns, DnsSearch, DnsOptions, ExtraHosts
     labels: dict[str, str]
     mounts: list[dict[str, Any]]  # the user's own, as OCI mounts
