@@ -10,7 +10,7 @@ import os
 
 from .. import files, jsonio
 from ..kernel import cgroups, devicefilter, devices, terminal
-from . import limits, security, userns, users
+from . import apparmor, limits, security, userns, users
 from .create import DEFAULT_PATH, merge_environment
 
 TYPE_CHECKING = False
@@ -105,6 +105,7 @@ def process(record: Record, user: users.User) -> dict[str, Any]:
         "rlimits": record.ulimits,
         "noNewPrivileges": record.no_new_privileges,
         **oom_score(record),
+        **apparmor.prepare(record),
     }
 
 

@@ -124,7 +124,8 @@ def test_an_empty_profile_is_no_filter(engine: Engine, starter: str, tmp_path: P
         ("seccomp=/", "cannot read the seccomp profile /: is a directory"),
         ("seccomp=", 'invalid --security-opt: "seccomp="'),
         ("seccomp=/bin/busybox", "the seccomp profile /bin/busybox: it is not UTF-8"),
-        ("apparmor=x", "docker's --security-opt apparmor is not implemented yet"),
+        ("apparmor=", 'invalid --security-opt: "apparmor="'),
+        ("label=type:x", "label=type:x cannot be had: the engine gives no SELinux labels"),
         ("magic", 'invalid --security-opt: "magic"'),
     ],
 )
@@ -302,7 +303,7 @@ def test_a_second_start_of_one_container(home: Home) -> None:
 
 
 def test_many_engines_that_make_the_same_one_at_once(home: Home) -> None:
-    """Each puts its own in the others' place; a file that has lost its last name gets no new one."""
+    """Each puts its own in the others' place; a file without a name is given none."""
     mine = program(home, record(home, "first"))
     (file,) = kept(home)
     data = file.read_bytes()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from chapters import patience
 from minicontainer.engine import rootless
 from minicontainer.errors import EngineError
 from minicontainer.image.store import Store

@@ -15,6 +15,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+from minicontainer.engine import apparmor as profiles
+from minicontainer.kernel import apparmor
+
 
 def _has_filesystem(name: str) -> bool:
     with open("/proc/filesystems") as table:
@@ -91,6 +94,10 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
     "docker": (
         lambda: bool(shutil.which("dockerd")) and os.path.exists("/usr/bin/docker"),
         "docker's daemon and client (docker.io)",
+    ),
+    "apparmor": (
+        lambda: apparmor.is_enabled() and any(map(os.path.exists, profiles.PARSERS)),
+        "AppArmor, and apparmor_parser to load profiles with",
     ),
     "ia32": (
         lambda: os.path.exists("/proc/sys/abi/vsyscall32"),

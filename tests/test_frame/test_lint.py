@@ -19,7 +19,7 @@ MODULE_LINES = 350
 # The aim was 8,000 for the whole (docs/architecture.md). A third is image/, whose parsers of
 # hostile archives, registries and names are long; this holds the line until they are shorter. The
 # rest is what limits in two worlds, filters of devices and of calls, and few privileges cost.
-ENGINE_LINES = 14_000
+ENGINE_LINES = 17_500
 
 NO_CODE = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
