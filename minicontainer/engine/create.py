@@ -241,6 +241,7 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
         no_new_privileges=options.no_new_privileges,
         system_paths=options.system_paths,
         seccomp=options.seccomp,
+        apparmor=options.apparmor,
         ulimits=settings.ulimits,
         limits=limiting.check(settings.limits),
         devices=settings.devices,

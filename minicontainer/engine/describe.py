@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import ending, limits, naming, networking, userns
+from . import apparmor, ending, limits, naming, networking, userns
 from .spec import SHM_SIZE
 
 TYPE_CHECKING = False
@@ -46,6 +46,7 @@ def inspect(home: Home, record: Record) -> dict[str, Any]:
         "RestartCount": 0,
         "Driver": "overlay",
         "Platform": "linux",
+        "AppArmorProfile": apparmor.choose(record),
         "HostConfig": {
             **limits.FIELDS,
             **record.limits,

@@ -53,10 +53,11 @@ class Record:
     cap_add: list[str]
     cap_drop: list[str]
     privileged: bool
-    security: list[str]  # --security-opt as given; what it says is in the next three
+    security: list[str]  # --security-opt as given; what it says is in the next four
     no_new_privileges: bool
     system_paths: bool  # /proc and /sys without masks
     seccomp: str  # "" for the default policy, "unconfined", or a profile's JSON
+    apparmor: str  # "" for the default profile, "unconfined", or a profile's name
     ulimits: list[dict[str, Any]]
     limits: dict[str, Any]  # docker's HostConfig fields, those that were asked for
     devices: list[dict[str, str]]  # docker's DeviceMapping

@@ -11,7 +11,7 @@ import os
 from .. import files, jsonio
 from ..errors import EngineError
 from ..kernel import cgroups, devicefilter, devices, terminal
-from . import limits, naming, networking, security, userns, users
+from . import apparmor, limits, naming, networking, security, userns, users
 from . import record as records
 from .create import DEFAULT_PATH, merge_environment
 
@@ -98,6 +98,7 @@ def process(record: Record, user: users.User) -> dict[str, Any]:
         "rlimits": record.ulimits,
         "noNewPrivileges": record.no_new_privileges,
         **oom_score(record),
+        **apparmor.prepare(record),
     }
 
 
