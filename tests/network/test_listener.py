@@ -43,11 +43,11 @@ def test_a_port_that_is_taken_is_told(port: int) -> None:
 
 
 def test_it_can_listen_before_lo_is_up() -> None:
-    subprocess.run(
-        ["unshare", "--net", "/usr/bin/python3", "-c",
-         "from minicontainer.network import listener; listener.open_sockets(53)"],
-        check=True,
-    )  # fmt: skip
+    script = (
+        "ip link add a0 type bridge; ip address add 192.0.2.1/24 dev a0; exec /usr/bin/python3 -c "
+        "'from minicontainer.network import listener; listener.open_sockets(53)'"
+    )
+    subprocess.run(["unshare", "--net", "sh", "-ec", script], check=True)
 
 
 @pytest.mark.tools("nft")
@@ -58,6 +58,8 @@ def test_port_53_leads_to_it_and_stays_free_for_a_name_server_of_the_containers(
     try:
         for _ in range(2):
             subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+        listed = subprocess.run(["nft", "list", "ruleset"], capture_output=True, check=True).stdout
+        assert listed.count(b"dnat") == 1
         with (
             socket.create_server(("0.0.0.0", listener.PORT)) as other,
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other_datagrams,

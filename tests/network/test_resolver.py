@@ -232,6 +232,7 @@ def test_more_than_a_datagram_holds_comes_over_tcp(run: Path) -> None:
 def test_streams_are_bounded(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the most, a connection is closed at once; when one has ended, the next is served."""
     monkeypatch.setattr(resolver, "MOST", 2)
+    monkeypatch.setattr(resolver, "STREAM_TIME", 1000.0)
     with serving(run) as address:
         held = [socket.create_connection(address, WAIT) for _ in range(2)]
         assert count(by_udp(address, ask("web"))) == 1
