@@ -11,6 +11,7 @@ import functools
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,6 +44,14 @@ def _capability(number: int) -> bool:
     return bool(int(mask.split()[1], 16) >> number & 1)
 
 
+def _has_sctp() -> bool:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132).close()
+    except OSError:
+        return False
+    return True
+
+
 def _kernel(*version: int) -> bool:
     numbers = platform.release().split("-")[0].split(".")
     return tuple(int(n) for n in numbers[:2]) >= version
@@ -61,6 +70,11 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
         lambda: os.path.isdir("/sys/fs/cgroup/memory"),
         "a cgroup v1 hierarchy with the memory controller",
     ),
+    "br-netfilter": (
+        lambda: os.path.isdir("/proc/sys/net/bridge"),
+        "br_netfilter, which shows bridged packets to the IP firewall (modprobe br_netfilter)",
+    ),
+    "sctp": (_has_sctp, "SCTP (the module sctp)"),
     "systemd": (lambda: os.path.isdir("/run/systemd/system"), "systemd as its first process"),
     "spare-disk": (lambda: os.path.exists("/dev/vdb"), "a disk to spare, /dev/vdb"),
     "user-namespaces": (_may_unshare_user, "the permission to make user namespaces"),

@@ -1,0 +1,75 @@
+"""A bridge for containers: a switch in the kernel, with the host's own address on it.
+
+The bridge is a switch and the host's adapter at that switch in one. Its address is the
+containers' gateway: what is not for their own network they send there, and the host passes it on.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EEXIST
+
+from . import addresses
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from .links import Backend
+
+CHAPTER = 12
+
+MTU = 1500
+_SETTINGS = "/proc/sys/net/ipv6/conf"
+
+
+def create(links: Backend, network: Mapping[str, Any]) -> bool:
+    """Make a network's bridge with the gateways' addresses, and switch it on; False when it is
+    there already. network: "bridge", "mtu", and "subnets", each a "Subnet" and a "Gateway"."""
+    name, subnets = network["bridge"], network["subnets"]
+    mac = addresses.hardware(subnets[0]["Gateway"])
+    try:
+        links.add_bridge(name, mac, network["mtu"] or MTU)
+    except OSError as error:
+        if error.errno != EEXIST:
+            raise
+        return False
+    try:
+        _refuse_advertisements(name)
+        for subnet in subnets:
+            length = subnet["Subnet"].partition("/")[2]
+            links.add_address(name, f"{subnet['Gateway']}/{length}")
+        links.set_up(name)
+    except BaseException:
+        links.delete(name)
+        raise
+    return True
+
+
+def plug(links: Backend, inner: Backend, namespace: int, endpoint: Mapping[str, Any]) -> None:
+    """Lay a cable from the bridge into a container, and give its end there addresses and routes.
+
+    inner: the links of the container's namespace; namespace: a descriptor of that.
+    """
+    name = endpoint["interface"]
+    links.add_veth(
+        endpoint["link"], endpoint["bridge"], name, namespace, endpoint["mac"], endpoint["mtu"]
+    )
+    for version in (4, 6):
+        address = endpoint[f"address{version}"]
+        if address:
+            inner.add_address(name, f"{address}/{endpoint[f'prefix{version}']}")
+    inner.set_up(name)
+    for version, everywhere in ((4, "0.0.0.0/0"), (6, "::/0")):
+        gateway = endpoint[f"gateway{version}"]
+        if gateway and endpoint["default"]:
+            inner.add_route(everywhere, gateway)
+
+
+def _refuse_advertisements(name: str) -> None:
+    """The host's way out must not be what a container claims to be (router advertisements)."""
+    path = f"{_SETTINGS}/{name}/accept_ra"
+    if os.path.exists(path):
+        with open(path, "w") as file:
+            file.write("0")
