@@ -205,21 +205,13 @@ def open_streams(
 
 def attend(process: Process, streams: plumbing.Streams, *, forward: bool, raw: bool) -> int:
     """Supervise a process to its end, with the user's terminal in raw mode if asked."""
-
-    def stay() -> int:
-        return supervise(
-            process,
-            streams.pumps,
-            forward=forward,
-            on_resize=streams.on_resize,
-            services=streams.services,
-        )
-
     try:
         if raw:
             with terminal.Raw(0):
-                return stay()
-        return stay()
+                return supervise(
+                    process, streams.pumps, forward=forward, on_resize=streams.on_resize
+                )
+        return supervise(process, streams.pumps, forward=forward, on_resize=streams.on_resize)
     finally:
         streams.pumps = []
         process.close()

@@ -17,18 +17,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..runtime.supervise import Service
-
 
 class Streams:
     """inner: the container's standard input, output and error, until it is started.
 
     pumps: what copies between them and the user, for `supervise`. on_resize: to be called when
     the user's window changes, or None. devpts: the file system that the terminal is on, or None.
-    held: descriptors that are only kept open. services: what else gets turns in the same loop.
+    held: descriptors that are only kept open.
     """
 
-    __slots__ = ("inner", "pumps", "on_resize", "devpts", "held", "services")
+    __slots__ = ("inner", "pumps", "on_resize", "devpts", "held")
 
     def __init__(self) -> None:
         self.inner: tuple[int, int, int] = (-1, -1, -1)
@@ -36,7 +34,6 @@ class Streams:
         self.on_resize: Callable[[], None] | None = None
         self.devpts: int | None = None
         self.held: list[int] = []
-        self.services: list[Service] = []
 
     def close_inner(self) -> None:
         """Close the container's ends in this process: it has them now."""
@@ -54,9 +51,7 @@ class Streams:
                 os.close(end)
         for descriptor in self.held:
             os.close(descriptor)
-        for service in self.services:
-            service.close()
-        self.pumps, self.held, self.services = [], [], []
+        self.pumps, self.held = [], []
 
     def __enter__(self) -> Streams:
         return self
