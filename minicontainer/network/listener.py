@@ -29,7 +29,7 @@ def open_sockets(port: int = 0) -> tuple[_socket.socket, _socket.socket]:
     datagrams = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
     listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
     try:
-        for socket in (datagrams, listener):
+        for socket in (listener, datagrams):
             socket.bind((RESOLVER, port))
             port = socket.getsockname()[1]
         listener.listen(BACKLOG)

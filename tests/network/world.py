@@ -31,9 +31,9 @@ class World:
     ) -> None:  # fmt: skip
         self.silent, self.wrong, self.many = silent, wrong, many
         self.heard: list[str] = []
+        self.tcp = socket.create_server(address)
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.bind(address)
-        self.tcp = socket.create_server(self.udp.getsockname())
+        self.udp.bind(self.tcp.getsockname())
         self.address = self.udp.getsockname()
         self.threads = [threading.Thread(target=each) for each in (self.by_udp, self.by_tcp)]
 
