@@ -77,27 +77,29 @@ class NameServer:
 
 def open_server(
     home: Home, record: Record, pidfd: int, endpoints: Sequence[dict[str, Any]]
-) -> NameServer | None:
-    """The name server of a container on networks; None where it never can be asked. Who asks only
-    the host's servers has one too: it may be connected to a network with names later.
+) -> NameServer:
+    """The name server of a container on networks. Who asks only the host's servers has one too: it
+    may be connected to a network with names later, and then `follow` leads its questions here.
 
     pidfd: of its first process, which waits until this is done. What is still on its way is waited
-    for by `settle`.
+    for by `settle`. Without nft it listens where it is asked, and only there.
     """
     asked = naming.asks_resolver(record, endpoints)
     redirected = nft.is_available()
-    if not redirected and not asked:
-        return None
 
     def open_inside() -> tuple[tuple[_socket.socket, _socket.socket], nft.Transaction | None]:
         sockets = listener.open_sockets(0 if redirected else listener.PORT)
-        if not (redirected and asked):
-            return sockets, None
-        return sockets, nft.begin(listener.redirect(sockets[0].getsockname()[1]))
+        port = sockets[0].getsockname()[1]
+        return sockets, nft.begin(listener.redirect(port)) if redirected and asked else None
 
     return NameServer(home, record, *links.inside(pidfd, open_inside))
 
 
-def redirect(pidfd: int, port: int) -> None:
-    """Lead what a running container asks at 127.0.0.11 to its name server; twice is once."""
-    links.inside(pidfd, lambda: nft.begin(listener.redirect(port))).finish()
+def follow(
+    home: Home, record: Record, pidfd: int, endpoints: Sequence[dict[str, Any]], port: int
+) -> None:
+    """Tell a running container about the networks that it has now: its files, in their place, and
+    the way to its name server. port: the server's. Twice is once."""
+    naming.write_files(home, record, endpoints)
+    if port != listener.PORT and naming.asks_resolver(record, endpoints):
+        links.inside(pidfd, lambda: nft.begin(listener.redirect(port))).finish()
