@@ -54,6 +54,15 @@ def labels(files: Sequence[str], given: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def ports(given: list[str]) -> dict[str, list[dict[str, str]]]:
+    """--publish as docker's PortBindings."""
+    if not given:
+        return {}
+    from ..network import ports
+
+    return ports.parse(given)
+
+
 def names(values: Values) -> dict[str, list[str]]:
     """--dns, --dns-search, --dns-option and --add-host as docker's HostConfig fields."""
     checked = {

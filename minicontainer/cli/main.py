@@ -25,6 +25,7 @@ COMMANDS = {
     "kill": "signals:KILL",
     "wait": "signals:WAIT",
     "rm": "containers:RM",
+    "port": "port:PORT",
     "pause": "control:PAUSE",
     "unpause": "control:UNPAUSE",
     "update": "control:UPDATE",
@@ -48,7 +49,7 @@ COMMANDS = {
 ALIASES = {
     **{
         f"container {name}": name
-        for name in "run exec logs stop kill wait rm pause unpause update top stats".split()
+        for name in "run exec logs port stop kill wait rm pause unpause update top stats".split()
     },
     **{f"image {name}": name for name in "pull load tag history".split()},
     **{f"container {name}": "ps" for name in ("ls", "list", "ps")},
@@ -61,7 +62,7 @@ GROUPS = {"image": "Work with images", "container": "Work with containers"}
 # Docker's commands that a later chapter brings: better a clear word than "unknown command".
 LATER = frozenset(
     "attach build commit container cp create diff events export image import login logout "
-    "network port push rename restart save search start system volume".split()
+    "network push rename restart save search start system volume".split()
 )
 
 GLOBAL = Command(
@@ -120,8 +121,7 @@ def run(words: Sequence[str]) -> int:
         command, rest = find(options.words)
         values = parse(command, rest)
         if values is None:
-            print(help_text(command))
-            return _flush(0)
+            return _flush(0, help_text(command))
         failure = command.failure
         home = Home(options.text("root"), options.text("run-root"))
         if os.geteuid() and command.name != "version":
@@ -150,10 +150,14 @@ def run(words: Sequence[str]) -> int:
         return 125
 
 
-def _flush(code: int) -> int:
-    """Here and not at the interpreter's end, where a closed pipe is an ugly message."""
+def _flush(code: int, text: str = "") -> int:
+    """Here and not at the interpreter's end, where a closed pipe is an ugly message.
+
+    text: what is longer than the buffer (`run --help`) fails as it is printed, so it is here too.
+    """
     if sys.stdout is not None:
         try:
+            print(text, end="\n" if text else "")
             sys.stdout.flush()
         except BrokenPipeError:
             raise

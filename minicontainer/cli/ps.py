@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..engine import ending, names, teardown
+from ..engine import ending, names, publishing, teardown
 from ..engine.home import Home
 from ..engine.record import Record
 from ..errors import EngineError
@@ -42,11 +42,13 @@ def ps(home: Home, values: Values) -> int:
         for record, _ in found:
             print(record.id if full else record.short_id)
         return 0
-    output.show(HEAD, [row(r, s, full) for r, s in found], values.text("format"))
+    output.show(
+        HEAD, [row(r, s, publishing.of(home, r), full) for r, s in found], values.text("format")
+    )
     return 0
 
 
-def row(record: Record, state: ending.State, full: bool) -> dict[str, Any]:
+def row(record: Record, state: ending.State, ports: dict[str, Any], full: bool) -> dict[str, Any]:
     """The fields of one container, by docker's names (docker ps reference, "Format")."""
     command = " ".join(record.command)
     return {
@@ -58,7 +60,7 @@ def row(record: Record, state: ending.State, full: bool) -> dict[str, Any]:
         "RunningFor": output.ago(record.created),
         "Status": status(record, state),
         "State": state.status,
-        "Ports": "",
+        "Ports": publishing.summary(ports),
         "Names": record.name,
         "Labels": ",".join(f"{k}={v}" for k, v in sorted(record.labels.items())),
         "Mounts": ",".join(mount["source"] for mount in record.mounts),

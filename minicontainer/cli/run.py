@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 DOCKER_LATER = (
     "--annotation --attach -a --blkio-weight-device --cgroupns --cpu-count "
     "--cpu-percent --cpu-rt-period --cpu-rt-runtime --detach-keys --disable-content-trust "
-    "--domainname --expose --gpus --health-cmd --health-interval "
+    "--domainname --gpus --health-cmd --health-interval "
     "--health-retries --health-start-interval --health-start-period --health-timeout "
     "--io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --link "
     "--link-local-ip --log-driver --log-opt --mac-address --memory-swappiness --net-alias "
-    "--network-alias --no-healthcheck --pid --publish -p --publish-all -P "
+    "--network-alias --no-healthcheck --pid "
     "--restart --runtime --storage-opt --use-api-socket --uts "
     "--volume-driver --volumes-from"
 )
@@ -44,6 +44,8 @@ OPTIONS = tuple(sorted((
            many=True),
     Option("--env-file", "read environment variables from a file", value="FILE", many=True),
     Option("--explain", "tell the start as it happens: each system call, its time, its chapter"),
+    Option("--expose", "say that the program listens on a port; see --publish-all", value="PORT",
+           many=True),
     Option("--group-add", "add a group to the process", value="GROUP", many=True),
     Option("--hostname -h", "the container's host name", value="NAME"),
     Option("--init", "run a tiny init that passes signals on and reaps orphans"),
@@ -58,6 +60,9 @@ OPTIONS = tuple(sorted((
            default="none"),
     Option("--platform", "the image's platform: os[/arch[/variant]]", value="PLATFORM"),
     Option("--privileged", "all capabilities that the engine has, all devices, no masked paths"),
+    Option("--publish -p", "lead a port of the host to one of the container; without HOST any that "
+           "is free", value="[[IP:][HOST]:]PORT[/PROTOCOL]", many=True),
+    Option("--publish-all -P", "publish all exposed ports, each at a free port of the host"),
     Option("--pull", "when to pull the image: always, missing, never", value="WHEN",
            default="missing"),
     Option("--quiet -q", "show no progress of the pull"),
@@ -149,6 +154,9 @@ def make_settings(values: Values) -> Settings:
         sources=sources,
         read_only=values.flag("read-only"),
         network=values.text("network") or "none",
+        ports=arguments.ports(values.many("publish")),
+        publish_all=values.flag("publish-all"),
+        exposed=values.many("expose"),
         names=arguments.names(values),
         tty=values.flag("tty"),
         interactive=values.flag("interactive"),

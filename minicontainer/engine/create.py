@@ -9,7 +9,7 @@ from ..errors import EngineError
 from ..image.blobs import explain
 from ..image.store import ImageNotFound
 from ..kernel import cgroups, overlay
-from . import lifetime, names, networking, security, teardown, userns
+from . import lifetime, names, networking, publishing, security, teardown, userns
 from . import limits as limiting
 from . import record as records
 from .fetch import fetch, is_usable
@@ -35,8 +35,8 @@ class Settings:
     and drops CMD; "" takes it away. env: NAME=value, or NAME alone to take one of the image's
     away. mounts: OCI mounts (config.md, "Mounts"); sources: host directories that `-v` makes
     when they are missing. groups: names or numbers to add. ulimits: OCI rlimits. limits,
-    devices, names: docker's HostConfig fields (see `limits`, `naming`); device_rules: `c 10:200
-    rwm`.
+    devices, names, ports (PortBindings): docker's HostConfig fields (see `limits`, `naming`,
+    `publishing`); exposed: as --expose; device_rules: `c 10:200 rwm`.
     network: see `networking.check`; endpoint: "ip", "mac" and "aliases" on it.
     privileged, cap_add, cap_drop: as the options of `run`; security: what --security-opt says;
     userns: see `userns.choose`.
@@ -60,6 +60,9 @@ class Settings:
         read_only: bool = False,
         network: str = "",
         endpoint: dict[str, Any] | None = None,
+        ports: dict[str, list[dict[str, str]]] | None = None,
+        publish_all: bool = False,
+        exposed: Sequence[str] = (),
         names: dict[str, list[str]] | None = None,
         tty: bool = False,
         interactive: bool = False,
@@ -98,6 +101,9 @@ class Settings:
         self.read_only = read_only
         self.network = network
         self.endpoint = endpoint or {}
+        self.ports = ports or {}
+        self.publish_all = publish_all
+        self.exposed = list(exposed)
         self.names = names or {}
         self.tty = tty
         self.interactive = interactive
@@ -196,6 +202,7 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
     unguarded = cgroups.unguarded()
     if unguarded and (settings.devices or settings.device_rules):
         raise EngineError(f"--device and --device-cgroup-rule cannot be had here: {unguarded}")
+    publishing.check(settings.network, bool(settings.ports) or settings.publish_all)
     workdir = settings.workdir or config.get("WorkingDir") or "/"
     if not workdir.startswith("/"):
         raise EngineError(
@@ -221,6 +228,9 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
         init=settings.init,
         network=settings.network,
         endpoint=settings.endpoint,
+        ports=settings.ports,
+        publish_all=settings.publish_all,
+        exposed=publishing.exposed(config, settings.exposed, settings.ports),
         names=settings.names,
         labels={**(config.get("Labels") or {}), **settings.labels},
         mounts=settings.mounts,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import apparmor, ending, limits, naming, networking, userns
+from . import apparmor, ending, limits, naming, networking, publishing, userns
 from .spec import SHM_SIZE
 
 TYPE_CHECKING = False
@@ -64,7 +64,9 @@ def inspect(home: Home, record: Record) -> dict[str, Any]:
             "NetworkMode": record.network,
             "OomKillDisable": False,
             "OomScoreAdj": record.oom_score_adj,
+            "PortBindings": record.ports,
             "Privileged": record.privileged,
+            "PublishAllPorts": record.publish_all,
             "ReadonlyRootfs": record.read_only,
             "SecurityOpt": record.security or None,
             "ShmSize": record.shm_size or SHM_SIZE,
@@ -85,6 +87,7 @@ def inspect(home: Home, record: Record) -> dict[str, Any]:
             "Env": record.env,
             "Cmd": record.command[len(record.entrypoint) :],
             "Entrypoint": record.entrypoint or None,
+            "ExposedPorts": {port: {} for port in record.exposed},
             "Image": record.image,
             "WorkingDir": record.workdir,
             "Labels": record.labels,

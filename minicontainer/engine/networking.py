@@ -13,7 +13,7 @@ import os
 from .. import files, jsonio
 from ..errors import EngineError
 from ..kernel import users
-from . import networks
+from . import networks, publishing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Connection:
         if not is_own(self.record):
             return
         from ..network.links import Links, inside
+        from . import naming, nameserver
 
         inner = inside(process.pidfd, Links)
         try:
@@ -66,12 +67,16 @@ class Connection:
                     "endpoints": [endpoint],
                     "ports": [],
                 }
+                server = nameserver.open_server(
+                    self.home, self.record, process.pidfd, state["endpoints"]
+                )
+                self.services.append(server)
+                state["resolver"] = server.port
                 save(self.home, self.record.id, state)
                 lay(self.home, network, endpoint, inner, process.pid, state["ports"])
         finally:
             inner.close()
-        from . import naming
-
+        server.settle()
         naming.write_files(self.home, self.record, state["endpoints"])
 
 
@@ -216,7 +221,7 @@ def save(home: Home, id: str, state: dict[str, Any]) -> None:
 def check(home: Home, settings: Settings) -> str:
     """What a container's --network comes to: none, host, bridge, a network's name, or
     `container:ID`. EngineError for what cannot be, in docker's words."""
-    word = settings.network or default()
+    word = settings.network or default(settings)
     word = networks.DEFAULT if word == "default" else word
     defined = word not in (*networks.MODES, networks.DEFAULT) and word[:10] != "container:"
     if word[:10] == "container:":
@@ -244,9 +249,11 @@ def check(home: Home, settings: Settings) -> str:
     return word
 
 
-def default() -> str:
-    """The network of `run` when nobody says."""
-    return "none" if users.is_mapped() else networks.DEFAULT
+def default(settings: Settings) -> str:
+    """The network of `run` when nobody says: none, until chapter 12 has its lesson; the default
+    one where ports are to be published."""
+    asks = settings.ports or settings.publish_all
+    return networks.DEFAULT if asks and not users.is_mapped() else "none"
 
 
 def _check_shared(settings: Settings) -> None:
@@ -276,7 +283,7 @@ def describe(home: Home, record: Record) -> dict[str, Any]:
     first = shown.get(record.network) or describe_endpoint({})
     names = ("IPAddress", "IPPrefixLen", "Gateway", "MacAddress", "GlobalIPv6Address",
              "GlobalIPv6PrefixLen", "IPv6Gateway")  # fmt: skip
-    return {"Networks": shown, "Ports": {}, **{name: first[name] for name in names}}
+    return {"Networks": shown, "Ports": publishing.of(home, record), **{name: first[name] for name in names}}
 
 
 def describe_endpoint(endpoint: dict[str, Any]) -> dict[str, Any]:
@@ -296,7 +303,7 @@ def describe_endpoint(endpoint: dict[str, Any]) -> dict[str, Any]:
 def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str, Any]) -> None:
     """`network connect`: give a running container one more adapter."""
     from ..network.links import Links, inside
-    from . import ending, naming
+    from . import ending, nameserver
 
     live = ending.require_running(home, record)
     state = load(home, record.id)
@@ -309,11 +316,9 @@ def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str
             f"endpoint with name {record.name} already exists in network {network['name']}"
         )
     pidfd = os.pidfd_open(live.pid)
+    inner = None
     try:
         inner = inside(pidfd, Links)
-    finally:
-        os.close(pidfd)
-    try:
         with networks.lock(home):
             state = load(home, record.id) or state
             used = {each["interface"] for each in state["endpoints"]}
@@ -329,9 +334,11 @@ def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str
                 save(home, record.id, state)
                 cut(home, [endpoint], [])
                 raise
+        nameserver.follow(home, record, pidfd, state["endpoints"], state["resolver"])
     finally:
-        inner.close()
-    naming.write_files(home, record, state["endpoints"])
+        if inner is not None:
+            inner.close()
+        os.close(pidfd)
 
 
 def detach(home: Home, record: Record, network: dict[str, Any]) -> None:

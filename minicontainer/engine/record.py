@@ -42,6 +42,9 @@ class Record:
     init: bool
     network: str  # none, host, a network's name, container:ID
     endpoint: dict[str, Any]  # ip, mac, aliases, as asked for
+    ports: dict[str, Any]  # docker's PortBindings
+    publish_all: bool
+    exposed: list[str]  # docker's ExposedPorts: 5000/tcp
     names: dict[str, list[str]]  # docker's Dns, DnsSearch, DnsOptions, ExtraHosts
     labels: dict[str, str]
     mounts: list[dict[str, Any]]  # the user's own, as OCI mounts

@@ -22,6 +22,9 @@ CHAPTER = 12
 
 MTU = 1500
 _SETTINGS = "/proc/sys/net/ipv6/conf"
+# There while br_netfilter is loaded (it comes with docker): the IP firewall then sees what only
+# crosses a bridge, and a translated address is one more thing that the bridge itself acts on.
+_BRIDGED = "/proc/sys/net/bridge"
 
 
 def create(links: Backend, network: Mapping[str, Any]) -> bool:
@@ -61,6 +64,9 @@ def plug(links: Backend, inner: Backend, namespace: int, endpoint: Mapping[str, 
         if address:
             inner.add_address(name, f"{address}/{endpoint[f'prefix{version}']}")
     inner.set_up(name)
+    if os.path.isdir(_BRIDGED):
+        # Or a container does not reach itself by its own published port.
+        links.set_hairpin(endpoint["link"])
     for version, everywhere in ((4, "0.0.0.0/0"), (6, "::/0")):
         gateway = endpoint[f"gateway{version}"]
         if gateway and endpoint["default"]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ) -> None: ...
         def delete(self, name: str) -> bool: ...
         def set_up(self, name: str) -> None: ...
+        def set_hairpin(self, name: str) -> None: ...
         def add_address(self, name: str, address: str) -> None: ...
         def add_route(self, to: str, gateway: str) -> None: ...
         def links(self) -> list[Link]: ...
@@ -51,6 +52,7 @@ _LINK, _ADDRESS, _ROUTE = struct.Struct("BxHiII"), struct.Struct("BBBBI"), struc
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_LINKINFO, _IFLA_NET_NS_FD = 18, 28
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
+_INFO_SLAVE_KIND, _INFO_SLAVE_DATA, _IFLA_BRPORT_MODE = 4, 5, 4
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_F_NODAD = 1, 2, 8, 0x02
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _MAIN, _BOOT, _UNICAST, _UP = 254, 3, 1, 1
@@ -131,6 +133,13 @@ class Links:
         """Switch a link on."""
         body = _LINK.pack(0, 0, 0, _UP, _UP) + _named(name)
         self._socket.ask(_NEWLINK, 0, body, f"{name} up")
+
+    def set_hairpin(self, name: str) -> None:
+        """Let a bridge send what came in by this port out by it again (bridge(8), hairpin)."""
+        kind = attribute(_INFO_SLAVE_KIND, b"bridge")
+        data = attribute(_INFO_SLAVE_DATA, attribute(_IFLA_BRPORT_MODE, b"\1"))
+        body = _LINK.pack(0, 0, 0, 0, 0) + _named(name) + attribute(_IFLA_LINKINFO, kind + data)
+        self._socket.ask(_NEWLINK, 0, body, f"{name} hairpin on")
 
     def add_address(self, name: str, address: str) -> None:
         """Give a link an address, ADDRESS/LENGTH. It can be used at once: of IPv6 the kernel would

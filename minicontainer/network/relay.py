@@ -89,8 +89,9 @@ class Relay:
                 self._watched[descriptor][1](what)
         return bool(events)
 
-    def finish(self) -> None:
-        """Deliver what the container has sent before its end, and close everything of ours."""
+    def close(self) -> None:
+        """Deliver what the container has sent before its end, as far as that can be done at once,
+        and close everything of ours; twice is once."""
         if self._epoll.closed:
             return
         while self._listeners:
@@ -99,13 +100,6 @@ class Relay:
         for _ in range(EVENTS):
             if not self._turn():
                 break
-        self.close()
-
-    def close(self) -> None:
-        """Close everything of ours at once; twice is once."""
-        if self._epoll.closed:
-            return
-        self._listeners = []
         for connection in list(self._open):
             connection.close()
         for exchange in self._exchanges:

@@ -263,8 +263,8 @@ def test_what_was_sent_before_the_end_arrives(stack: contextlib.ExitStack) -> No
         answering = accepted(stack, listener)
     answering.sendall(b"last words")
     answering.close()
-    relay.finish()
-    relay.finish()
+    relay.close()
+    relay.close()
     assert read(asking) == b"last words"
 
 

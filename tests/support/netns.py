@@ -22,24 +22,32 @@ _CLONE_NEWNET = 0x40000000
 
 
 class Namespace:
-    """A network namespace of its own, held by a process that only waits; `with` ends it."""
+    """A network namespace of its own, held by a process that only waits; `with` ends it.
 
-    def __init__(self) -> None:
-        self.holder = subprocess.Popen(
+    path: the namespace that this file names instead.
+    """
+
+    def __init__(self, path: str = "") -> None:
+        self.holder = None if path else self._hold()
+        self.pid = self.holder.pid if self.holder else 0
+        self._entry = os.open(path or f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def _hold(self) -> subprocess.Popen[bytes]:
+        holder = subprocess.Popen(
             ["unshare", "--net", "sh", "-c", "echo; exec cat"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
-        assert self.holder.stdout is not None
-        self.holder.stdout.read(1)
-        self.pid = self.holder.pid
-        self._entry = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        assert holder.stdout is not None
+        holder.stdout.read(1)
+        return holder
 
     def __enter__(self) -> Namespace:
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._entry)
-        self.holder.communicate()
+        if self.holder is not None:
+            self.holder.communicate()
 
     def call(self, function: Callable[[], T]) -> T:
         """The function's value, with the namespace as its own: in a thread that ends with it."""
