@@ -98,6 +98,10 @@ def do_run(given: argparse.Namespace) -> int:
             hint=f"make it with: bin/minicontainer image starter --rootfs {words[0]}",
             exit_code=127,
         )
+    if os.geteuid() == 0:
+        from chapters import ground
+
+        ground.sweep()
     line = stage.command(rootfs.resolve(), *command)
     os.chdir(CLONE)
     os.execvp(line[0], line)

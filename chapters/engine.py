@@ -23,6 +23,7 @@ from minicontainer.kernel import (
     devicefilter,
     devices,
     overlay,
+    resources,
     seccomp_default,
     seccomp_profile,
     terminal,
@@ -45,6 +46,7 @@ def run(rootfs: str, command: list[str]) -> int:
         root = overlay.mount(layers, f"{bundle}/upper", f"{bundle}/work", users=namespace)
         os.close(namespace)
         spec = describe(command)
+        spec["linux"]["resources"] |= resources.throttle(rootfs, 8 << 20)
         try:
             process = start.start(spec, bundle, root, (0, 1, 2), forward_signals)
         finally:

@@ -7,6 +7,7 @@ most machines, whatever this one does.
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from chapters import patience, stages
 from chapters.stages import CLONE, Stage
-from minicontainer.kernel import flags, mounts, namespaces, syscalls
+from minicontainer.kernel import cgroupfs, cgroups, flags, mounts, namespaces, syscalls
 
 HOST_NAME = "the-host"
 _OVER = "the script has run to its end"
@@ -34,6 +35,15 @@ def enter_stand_in() -> None:
     namespaces.set_hostname(HOST_NAME)
 
 
+def sweep() -> None:
+    """Remove the cgroups of stages that were killed before they could: those that nobody is in,
+    and whose process is gone."""
+    place = cgroups.place() if cgroups.is_v2() else "/*"
+    for path in glob.glob(f"{cgroupfs.MOUNT}{place}/{cgroups.OURS}/chapter-*-*"):
+        if not os.path.exists(f"/proc/{path.rpartition('-')[2]}"):
+            cgroupfs.remove_empty(path)
+
+
 class Ground:
     """One attack on one stage.
 
@@ -47,6 +57,7 @@ class Ground:
         self.rootfs = directory / "rootfs"
         self.told: list[str] = []
         shutil.copytree(template, self.rootfs, symlinks=True)
+        sweep()
 
     def file(self, name: str, text: str) -> Path:
         """A file of the host."""

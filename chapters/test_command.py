@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from chapters import doctor, patience, stages
+from chapters import doctor, ground, patience, stages
 from chapters.stages import CLONE
+from minicontainer.kernel import cgroups
 from tests.support import machine
 
 
@@ -92,6 +93,21 @@ def test_attack_tells_before_and_after() -> None:
     verbose = command("attack", "2", "--on", "1", "--verbose")
     assert 'cat "$1"' in verbose.stdout
     assert "stopped" not in verbose.stdout
+
+
+@pytest.mark.root
+def test_what_a_killed_stage_left_is_swept_up() -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left, used = (cgroups.create(f"chapter-08-{pid}", {}) for pid in (ended.pid, os.getpid()))
+    try:
+        ground.sweep()
+        there = Path("/sys/fs/cgroup")
+        assert not list(there.rglob(f"chapter-08-{ended.pid}"))
+        assert list(there.rglob(f"chapter-08-{os.getpid()}"))  # it may be about to be used
+    finally:
+        left.remove()
+        used.remove()
 
 
 @pytest.mark.root

@@ -379,6 +379,11 @@ def refusals() -> Iterator[tuple[str, bool]]:
     yield "a program that is missing is not told", "/bin/nowhere" in refusal(lambda: Box(spec))
 
     spec = specification()
+    spec["process"]["apparmorProfile"] = "no-such-profile"
+    told = refusal(lambda: Box(spec))
+    yield "a profile that is not there is not told", "AppArmor" in told
+
+    spec = specification()
     outside = os.open("/", os.O_RDONLY)
     os.set_inheritable(outside, True)
     with Box(spec) as box:

@@ -8,6 +8,8 @@ the module is no module.
 from __future__ import annotations
 
 import os
+import subprocess
+import threading
 from pathlib import Path
 
 from chapters.ground import Ground, Missing
@@ -70,6 +72,52 @@ def regain_by_set_user_id(ground: Ground) -> bool:
     return "mounted" in ground.run(script)
 
 
+def look_into_a_neighbour(ground: Ground) -> bool:
+    """trace a process of more powers: a shell that an administrator has opened in the container"""
+    token, over = f"chapter-09-{os.getpid()}", threading.Event()
+    # Whoever may read its environment may attach to it and have it do anything (ptrace(2)).
+    script = """
+        tries=0
+        while [ $tries -lt 20000 ]; do
+            tries=$((tries + 1))
+            for process in /proc/[0-9]*; do
+                read name <$process/comm && [ "$name" = sleep ] && break 2
+            done
+        done 2>/dev/null
+        echo "the neighbour is $name"
+        cat $process/environ
+    """
+    visitor = threading.Thread(target=visit, args=(token, over))
+    visitor.start()
+    try:
+        told = ground.run(script, token)
+    finally:
+        over.set()
+        visitor.join()
+    if "the neighbour is sleep" not in told:
+        raise RuntimeError("nobody has come into the container")
+    return "SECRET=" in told
+
+
+def visit(token: str, over: threading.Event) -> None:
+    """Go into the container whose program has the token as an argument, with all powers of ours."""
+    while not over.is_set():
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_bytes().split(b"\0")
+                # The stage's own process has the same words, until it is the program.
+                if token.encode() not in words or (process / "comm").read_text() != "sh\n":
+                    continue
+                numbers = (process / "status").read_text().partition("NSpid:")[2].splitlines()[0]
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if numbers.split()[1:] == ["1"]:
+                enter = ["nsenter", "--all", "--target", process.name, "sleep", "1000"]
+                path = "/usr/sbin:/usr/bin:/sbin:/bin"
+                subprocess.run(enter, env={"PATH": path, "SECRET": "1"}, check=False)
+                return
+
+
 def needs(ground: Ground, applet: str) -> None:
     """Missing, unless the root has a program that busybox brings."""
     places = [ground.rootfs / directory / applet for directory in ("bin", "sbin", "usr/sbin")]
@@ -83,4 +131,5 @@ ATTACKS = (
     change_the_network,
     load_a_module,
     regain_by_set_user_id,
+    look_into_a_neighbour,
 )

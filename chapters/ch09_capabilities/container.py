@@ -21,6 +21,7 @@ from minicontainer.kernel import (
     overlay,
     process,
     procfs,
+    resources,
     syscalls,
 )
 
@@ -39,6 +40,7 @@ LIMITS = {
     "pids": {"limit": 64},
     "devices": devicefilter.DOCKER,
 }
+DISK = 8 << 20  # bytes a second, read from the disk that ROOTFS lies on
 TERMINALS = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]
 
 
@@ -94,7 +96,8 @@ def run(rootfs: str, command: list[str]) -> int:
         upper, work = f"{scratch}/upper", f"{scratch}/work"
         os.mkdir(upper)
         os.mkdir(work)
-        with cgroups.create(f"chapter-09-{os.getpid()}", LIMITS) as group:
+        limits = LIMITS | resources.throttle(rootfs, DISK)
+        with cgroups.create(f"chapter-09-{os.getpid()}", limits) as group:
             return process.run(child, NAMESPACES, group.descriptor)
 
 

@@ -21,6 +21,7 @@ from minicontainer.kernel import (
     overlay,
     process,
     procfs,
+    resources,
     seccomp,
     seccomp_compiler,
     seccomp_default,
@@ -46,6 +47,7 @@ LIMITS = {
     "pids": {"limit": 64},
     "devices": devicefilter.DOCKER,
 }
+DISK = 8 << 20  # bytes a second, read from the disk that ROOTFS lies on
 TERMINALS = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]
 
 
@@ -118,7 +120,8 @@ def run(rootfs: str, command: list[str]) -> int:
         # What belongs to 0 on the disk is shown as 100000's: only root of the host can do that.
         shown_to = users.open_namespace(USERS, USERS)
         tree = overlay.mount([rootfs], upper, work, volatile=True, users=shown_to)
-        with cgroups.create(f"chapter-11-{os.getpid()}", LIMITS) as group:
+        limits = LIMITS | resources.throttle(rootfs, DISK)
+        with cgroups.create(f"chapter-11-{os.getpid()}", limits) as group:
             return process.run(
                 child, NAMESPACES, group.descriptor, lambda pid: gate.open(pid, USERS, USERS)
             )

@@ -60,12 +60,13 @@ def _print(found: Sequence[dict[str, Any]], template: str | None) -> None:
 
 def security(home: Home, values: Values) -> int:
     """What running containers can do, from the kernel: in words, or as `--format` asks."""
-    from ..engine import ending, powers
+    from ..engine import ending, powers, spec
     from .security import describe as in_words
 
     def look(home: Home, word: str) -> dict[str, Any]:
         record = names.find(home, word)
-        found = powers.read(ending.require_running(home, record))
+        live = ending.require_running(home, record)
+        found = powers.read(live, spec.load(home, record.id))
         return {"Id": record.id, "Name": f"/{record.name}", **found}
 
     if values.text("format") is not None:

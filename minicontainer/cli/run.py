@@ -70,6 +70,7 @@ OPTIONS = tuple(sorted((
     Option("--rm", "remove the container when it ends"),
     Option("--security-opt", "no-new-privileges[=true|false]: no program may gain powers; "
            "seccomp=unconfined|FILE: the system-call filter; "
+           "apparmor=unconfined|PROFILE: a loaded AppArmor profile; "
            "systempaths=unconfined: no masked paths", value="OPTION", many=True),
     Option("--sig-proxy", "pass signals on to the process", default=True),
     Option("--stop-signal", "the signal that asks the container to end", value="SIGNAL"),

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     Part = dict[str, Any]
 
 _WIDTH = 78
+# Of the calls that a filter refuses, those that one looks for first.
+_NOTABLE = (
+    "bpf keyctl mount unshare setns ptrace kexec_load init_module open_by_handle_at reboot "
+    "perf_event_open userfaultfd io_uring_setup"
+).split()
 
 
 def describe(found: Part) -> str:
@@ -23,6 +28,7 @@ def describe(found: Part) -> str:
         ("user", "User", _user),
         ("capabilities", "Capabilities", _capabilities),
         ("system calls", "Seccomp", _seccomp),
+        ("AppArmor", "AppArmor", _apparmor),
         ("namespaces", "Namespaces", _namespaces),
         ("the kernel's files", "KernelPaths", _kernel_paths),
         ("devices", "Devices", _devices),
@@ -85,8 +91,23 @@ def _seccomp(part: Part) -> Iterator[str]:
         yield "all of them: there is no filter"
     elif part["Mode"] == "filter":
         yield f"those that {part['Filters']} filter{'s' * (part['Filters'] > 1)} let through"
+        if "Refused" in part:
+            refused, partly = part["Refused"], part["RefusedWithSomeArguments"]
+            few = len(refused) <= len(_NOTABLE)
+            shown = refused if few else [name for name in _NOTABLE if name in refused]
+            what = f"of {part['Calls']} it refuses {len(refused)}"
+            yield from _listed(what if few else f"{what}, among them", shown, what)
+            if partly:
+                yield from _listed("with some arguments", partly, "")
     else:
         yield "read, write and exit only"
+
+
+def _apparmor(part: Part) -> Iterator[str]:
+    if part["Profile"] not in ("", "unconfined"):
+        yield f"the profile {part['Profile']}"
+    else:
+        yield f"no profile{': ' * bool(part['Skipped'])}{part['Skipped']}"
 
 
 def _namespaces(part: Part) -> Iterator[str]:
@@ -120,11 +141,13 @@ def _devices(part: Part) -> Iterator[str]:
     )
     rules = part["Allowed"]["Rules"]
     if rules is None:
-        yield "its control group's rules for devices cannot be read here (chapter 08)"
+        yield "no control group asks whether it may open one (chapter 08)"
     elif "a *:* rwm" in rules:
         yield "its control group allows all devices (chapter 08)"
     else:
-        yield from _listed("its control group allows (chapter 08)", rules, "none")
+        # Version 2's list says first that nothing is allowed, and then what is.
+        allowed = rules[1:] if rules[:1] == ["not a *:* rwm"] else rules
+        yield from _listed("its control group allows (chapter 08)", allowed, "none")
 
 
 def _host(part: Part) -> Iterator[str]:

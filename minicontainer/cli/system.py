@@ -6,7 +6,7 @@ import os
 import sys
 
 from .. import __version__, jsonio
-from ..engine import ending, names, teardown
+from ..engine import apparmor, ending, names, teardown
 from ..engine.home import Home
 from ..kernel import cgroups
 from . import output
@@ -51,6 +51,7 @@ def info(home: Home, values: Values) -> int:
             "Driver": "overlay",
             "CgroupVersion": cgroup_mode(),
             "DeviceFilter": cgroups.unguarded() or "in force",
+            "AppArmor": apparmor.unavailable() or apparmor.DEFAULT,
             "KernelVersion": machine.release,
             "OperatingSystem": _system(),
             "Architecture": machine.machine,

@@ -9,7 +9,7 @@ from ..errors import EngineError
 from ..image.blobs import explain
 from ..image.store import ImageNotFound
 from ..kernel import cgroups, overlay
-from . import lifetime, names, publishing, security, teardown, userns
+from . import lifetime, names, networking, publishing, security, teardown, userns
 from . import limits as limiting
 from . import record as records
 from .fetch import fetch, is_usable
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STOP_TIMEOUT = 10
 
-NETWORKS = ("none", "host")
-
 
 class Settings:
     """What a caller asks for, beside what the image says: the options of `run` and `create`.
@@ -39,6 +37,7 @@ class Settings:
     when they are missing. groups: names or numbers to add. ulimits: OCI rlimits. limits,
     devices, names, ports (PortBindings): docker's HostConfig fields (see `limits`, `naming`,
     `publishing`); exposed: as --expose; device_rules: `c 10:200 rwm`.
+    network: see `networking.check`; endpoint: "ip", "mac" and "aliases" on it.
     privileged, cap_add, cap_drop: as the options of `run`; security: what --security-opt says;
     userns: see `userns.choose`.
     """
@@ -59,7 +58,8 @@ class Settings:
         mounts: Sequence[dict[str, Any]] = (),
         sources: Sequence[str] = (),
         read_only: bool = False,
-        network: str = "none",
+        network: str = "",
+        endpoint: dict[str, Any] | None = None,
         ports: dict[str, list[dict[str, str]]] | None = None,
         publish_all: bool = False,
         exposed: Sequence[str] = (),
@@ -100,6 +100,7 @@ class Settings:
         self.sources = list(sources)
         self.read_only = read_only
         self.network = network
+        self.endpoint = endpoint or {}
         self.ports = ports or {}
         self.publish_all = publish_all
         self.exposed = list(exposed)
@@ -141,6 +142,7 @@ def create(
     until `teardown`. Raises EngineError; nothing is left then.
     """
     home.make()
+    settings.network = networking.check(home, settings)
     made = None if settings.pull == "always" else _make(home, settings, on_created)
     if made is None:
         fetch(home, settings.image, settings.pull, settings.platform, on_pull)
@@ -200,10 +202,6 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
     unguarded = cgroups.unguarded()
     if unguarded and (settings.devices or settings.device_rules):
         raise EngineError(f"--device and --device-cgroup-rule cannot be had here: {unguarded}")
-    if settings.network not in NETWORKS:
-        known = settings.network in ("bridge", "default") or settings.network[:10] == "container:"
-        message = "network {!r} is not implemented yet" if known else "no such network: {}"
-        raise EngineError(message.format(settings.network), hint="use none or host")
     publishing.check(settings.network, bool(settings.ports) or settings.publish_all)
     workdir = settings.workdir or config.get("WorkingDir") or "/"
     if not workdir.startswith("/"):
@@ -229,6 +227,7 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
         remove=settings.remove,
         init=settings.init,
         network=settings.network,
+        endpoint=settings.endpoint,
         ports=settings.ports,
         publish_all=settings.publish_all,
         exposed=publishing.exposed(config, settings.exposed, settings.ports),
@@ -252,6 +251,7 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
         no_new_privileges=options.no_new_privileges,
         system_paths=options.system_paths,
         seccomp=options.seccomp,
+        apparmor=options.apparmor,
         ulimits=settings.ulimits,
         limits=limiting.check(settings.limits),
         devices=settings.devices,

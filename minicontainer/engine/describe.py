@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import ending, limits, naming, publishing, userns
+from . import apparmor, ending, limits, naming, networking, publishing, userns
 from .spec import SHM_SIZE
 
 TYPE_CHECKING = False
@@ -46,6 +46,7 @@ def inspect(home: Home, record: Record) -> dict[str, Any]:
         "RestartCount": 0,
         "Driver": "overlay",
         "Platform": "linux",
+        "AppArmorProfile": apparmor.choose(record),
         "HostConfig": {
             **limits.FIELDS,
             **record.limits,
@@ -93,11 +94,7 @@ def inspect(home: Home, record: Record) -> dict[str, Any]:
             "StopSignal": record.stop_signal,
             "StopTimeout": record.stop_timeout,
         },
-        "NetworkSettings": {
-            "Networks": {record.network: {}},
-            "IPAddress": "",
-            "Ports": publishing.of(home, record),
-        },
+        "NetworkSettings": networking.describe(home, record),
     }
 
 

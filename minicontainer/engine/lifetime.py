@@ -41,7 +41,7 @@ def drop(home: Home, id: str, lock: files.Lock) -> None:
     """End the life: the run directory goes, and the lock with it. The lock file goes last,
     since a run directory without one is nobody's."""
     # First what a kill in the middle of a write has left.
-    for name in [*_leftovers(home.live(id)), "state.json", "lock"]:
+    for name in [*_leftovers(home.live(id)), "state.json", "network.json", "lock"]:
         try:
             os.unlink(home.live(id, name))
         except FileNotFoundError:

@@ -1,19 +1,15 @@
-"""What a container is told about names: its files in /etc, and the server behind them."""
+"""What a container is told about names: its three files in /etc."""
 
 from __future__ import annotations
-
-import select
 
 from ..network import names
 from . import userns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from collections.abc import Sequence
     from typing import Any
 
-    from ..network.resolver import Resolver
     from .home import Home
     from .record import Record
 
@@ -76,6 +72,19 @@ def resolv_conf(record: Record, endpoints: Sequence[dict[str, Any]]) -> str:
     return names.resolv_conf(host, servers=servers, search=search, options=options)
 
 
+def asks_resolver(record: Record, endpoints: Sequence[dict[str, Any]]) -> bool:
+    """Whether the container's resolv.conf leads to our resolver."""
+    return names.servers(resolv_conf(record, endpoints)) == [names.RESOLVER]
+
+
+def servers_beyond(record: Record) -> list[str]:
+    """Whom our resolver asks what it does not know. Without a file or a server in it,
+    resolv.conf(5) means the machine itself."""
+    host = names.servers(read_host_file("/etc/resolv.conf"))
+    servers = record.names.get("Dns") or host or ["127.0.0.1"]
+    return [each for each in servers if names.is_address(each.partition("%")[0])]
+
+
 def has_names(endpoints: Sequence[dict[str, Any]]) -> bool:
     """Whether a container is on a network whose containers know each other by name."""
     return any(endpoint["network"] != names.NAMELESS for endpoint in endpoints)
@@ -88,51 +97,3 @@ def read_host_file(path: str) -> str:
             return file.read(1 << 20)
     except OSError:
         return ""
-
-
-class NameServer:
-    """The name server of a container, a service of the supervisor's loop (runtime/supervise.py).
-
-    sockets: from listener.open_sockets; they are its own. What answers is imported at the first
-    question: most containers that run for a moment ask none.
-    """
-
-    __slots__ = ("descriptor", "due", "_directory", "_servers", "_sockets", "_epoll", "_resolver")
-
-    def __init__(
-        self, home: Home, record: Record, sockets: tuple[_socket.socket, _socket.socket]
-    ) -> None:
-        host = names.servers(read_host_file("/etc/resolv.conf"))
-        # Without a file or a server in it, resolv.conf(5) means the machine itself.
-        servers = record.names.get("Dns") or host or ["127.0.0.1"]
-        self._servers = [each for each in servers if names.is_address(each.partition("%")[0])]
-        self._directory = home.run, record.id
-        self._sockets = sockets
-        self._resolver: Resolver | None = None
-        self._epoll = select.epoll()
-        self.descriptor = self._epoll.fileno()
-        self.due: float | None = None
-        for socket in sockets:
-            self._epoll.register(socket.fileno(), select.EPOLLIN)
-
-    def serve(self) -> None:
-        """One turn."""
-        if self._resolver is None:
-            from ..network import directory, resolver
-
-            servers = [(each, resolver.PORT) for each in self._servers]
-            where = directory.Directory(*self._directory)
-            self._resolver = resolver.Resolver(where, servers, *self._sockets)
-            self.descriptor = self._resolver.descriptor
-            self._epoll.close()
-        self._resolver.serve()
-        self.due = self._resolver.due
-
-    def close(self) -> None:
-        """Close the sockets; twice is once."""
-        if self._resolver is not None:
-            self._resolver.close()
-        else:
-            self._epoll.close()
-            for socket in self._sockets:
-                socket.close()

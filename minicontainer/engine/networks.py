@@ -224,9 +224,7 @@ def living(home: Home) -> Iterator[dict[str, Any]]:
 
 def containers(home: Home, name: str) -> list[dict[str, Any]]:
     """The living containers on a network."""
-    return [
-        each for each in living(home) if any(e["network"] == name for e in each["endpoints"])
-    ]
+    return [each for each in living(home) if any(e["network"] == name for e in each["endpoints"])]
 
 
 def is_up(links: Backend, network: dict[str, Any]) -> bool:

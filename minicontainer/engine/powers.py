@@ -1,6 +1,9 @@
 """What a container can really do, read from the kernel: its process' status, namespaces and mount
 table, its /dev, its control groups. Not from the record: that says what was asked for.
 
+Two filters are programs, which the kernel does not show: that they are there is asked of it, and
+what they say is told from the rules that they were made of.
+
 Each part has the number of the book's chapter about it.
 """
 
@@ -10,7 +13,18 @@ import os
 import stat
 
 from ..errors import EngineError
-from ..kernel import capabilities, devices, namespaces, paths, process, users
+from ..kernel import (
+    apparmor,
+    capabilities,
+    devicefilter,
+    devices,
+    namespaces,
+    paths,
+    process,
+    seccomp_compiler,
+    users,
+)
+from . import apparmor as profiles
 from . import spec as specs
 
 TYPE_CHECKING = False
@@ -41,10 +55,10 @@ _LIMITS = {
 _MOST = 1000
 
 
-def read(live: Live) -> Part:
+def read(live: Live, spec: Part) -> Part:
     """What the first process of a running container can do, part by part.
 
-    EngineError when it ends meanwhile.
+    spec: its config.json. EngineError when it ends meanwhile.
     """
     pid = live.pid
     try:
@@ -54,9 +68,10 @@ def read(live: Live) -> Part:
             "Pid": pid,
             "User": _user(pid, status),
             "Capabilities": _capabilities(pid, status),
-            "Seccomp": _seccomp(status),
+            "Seccomp": _seccomp(status, spec["linux"].get("seccomp")),
+            "AppArmor": _apparmor(pid),
             "Namespaces": _namespaces(pid),
-            **_files(pid, mounts),
+            **_files(pid, mounts, spec["linux"].get("resources", {}).get("devices")),
             "Host": _host(mounts),
             "Limits": _limits(pid),
         }
@@ -113,12 +128,22 @@ def _capabilities(pid: int, status: dict[str, str]) -> Part:
     }
 
 
-def _seccomp(status: dict[str, str]) -> Part:
-    return {
+def _seccomp(status: dict[str, str], rules: Part | None) -> Part:
+    """rules: linux.seccomp of the specification; a filter without them is the program's own."""
+    found = {
         "Chapter": 10,
         "Mode": _SECCOMP.get(status.get("Seccomp", "0"), "unknown"),
         "Filters": int(status.get("Seccomp_filters", "0")),
     }
+    if rules and found["Mode"] == "filter":
+        refused, partly, calls = seccomp_compiler.sort_calls(rules)
+        found |= {"Calls": calls, "Refused": refused, "RefusedWithSomeArguments": partly}
+    return found
+
+
+def _apparmor(pid: int) -> Part:
+    """The profile of a process, and where it has none why it did not get the default."""
+    return {"Chapter": 10, "Profile": apparmor.current(pid), "Skipped": profiles.unavailable()}
 
 
 def _namespaces(pid: int) -> Part:
@@ -170,7 +195,7 @@ def _covering(mounts: list[_Mount], path: str) -> _Mount:
     return found
 
 
-def _files(pid: int, mounts: list[_Mount]) -> Part:
+def _files(pid: int, mounts: list[_Mount], rules: list[Part] | None) -> Part:
     root = specs.open_process_root(pid)
     try:
         return {
@@ -189,7 +214,7 @@ def _files(pid: int, mounts: list[_Mount]) -> Part:
                     if not (m.nodev or m.readonly or m.kind == "devpts")
                     and _is_directory(root, m.point)
                 ),
-                "Allowed": {"Chapter": 8, "Rules": _device_rules(pid)},
+                "Allowed": {"Chapter": 8, "Rules": _device_rules(pid, rules)},
             },
         }
     finally:
@@ -311,14 +336,34 @@ def _limits(pid: int) -> Part:
     return found
 
 
-def _device_rules(pid: int) -> list[str] | None:
-    """The device cgroup's list; None where it cannot be read: v2 keeps it as a program."""
+def _device_rules(pid: int, rules: list[Part] | None) -> list[str] | None:
+    """The rules of its cgroup for devices, of which the last that fits decides: version 1's list;
+    in version 2 those that the program was made of. None where there are none."""
+    groups = _groups(pid)
     try:
-        tree, path = _groups(pid)["devices"]
-        with open(f"{tree}{path}/devices.list") as file:
-            return file.read().splitlines()
+        if "devices" in groups:
+            with open("{}{}/devices.list".format(*groups["devices"])) as file:
+                return file.read().splitlines()
+        descriptor = os.open("{}{}".format(*groups[""]), os.O_RDONLY | os.O_DIRECTORY)
     except (KeyError, OSError):
         return None
+    try:
+        there = devicefilter.count(descriptor)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return [_rule(entry) for entry in devicefilter.complete(rules)] if there and rules else None
+
+
+def _rule(entry: Part) -> str:
+    """A rule as version 1 lists it, with `not` before one that forbids: `c 1:3 rwm`."""
+    major, minor = (
+        "*" if entry.get(key, devicefilter.ANY) == devicefilter.ANY else entry[key]
+        for key in ("major", "minor")
+    )
+    word = "" if entry["allow"] else "not "
+    return f"{word}{entry.get('type', 'a')} {major}:{minor} {entry.get('access') or 'rwm'}"
 
 
 def _first_line(path: str) -> str | None:

@@ -40,7 +40,8 @@ class Record:
     interactive: bool
     remove: bool  # --rm
     init: bool
-    network: str
+    network: str  # none, host, a network's name, container:ID
+    endpoint: dict[str, Any]  # ip, mac, aliases, as asked for
     ports: dict[str, Any]  # docker's PortBindings
     publish_all: bool
     exposed: list[str]  # docker's ExposedPorts: 5000/tcp
@@ -55,10 +56,11 @@ class Record:
     cap_add: list[str]
     cap_drop: list[str]
     privileged: bool
-    security: list[str]  # --security-opt as given; what it says is in the next three
+    security: list[str]  # --security-opt as given; what it says is in the next four
     no_new_privileges: bool
     system_paths: bool  # /proc and /sys without masks
     seccomp: str  # "" for the default policy, "unconfined", or a profile's JSON
+    apparmor: str  # "" for the default profile, "unconfined", or a profile's name
     ulimits: list[dict[str, Any]]
     limits: dict[str, Any]  # docker's HostConfig fields, those that were asked for
     devices: list[dict[str, str]]  # docker's DeviceMapping

@@ -11,7 +11,7 @@ from ..kernel.process import Process, start_time
 from ..kernel.syscalls import SyscallError
 from ..runtime.start import start
 from ..runtime.supervise import supervise
-from . import filters, logs, userns
+from . import filters, logs, networking, userns
 from . import record as records
 from . import spec as specs
 from . import streams as plumbing
@@ -20,9 +20,11 @@ from .teardown import reconcile, teardown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
     from ..files import Lock
+    from ..runtime.supervise import Service
     from .fetch import OnPull
     from .home import Home
     from .record import Record
@@ -91,19 +93,26 @@ def live(
     try:
         # prepare; with --rm nobody can ask for the log any more
         log = None if record.remove and attach else open_log(home, record)
-        with plumbing.Held(mount_root(home, record)) as root:
+        with (
+            networking.Connection(home, record) as network,
+            plumbing.Held(mount_root(home, record)) as root,
+        ):
             spec = specs.build(home, record, root.descriptor)
             chosen = filters.prepare(home, record)
             specs.save(home, record.id, spec, chosen.profile if chosen else None)
             owner = userns.outside(record, spec["process"]["user"]["uid"])
             with open_streams(record, attach, owner, log) as streams:
                 # spawn; write it down before its first instruction
+                def connect(process: Process) -> None:
+                    note(home, record, process, spec["linux"].get("cgroupsPath"))
+                    network.make(process)
+
                 process = start(
                     spec,
                     home.container(record.id),
                     root.descriptor,
                     streams.inner,
-                    lambda process: note(home, record, process, spec["linux"].get("cgroupsPath")),
+                    connect,
                     devpts=streams.devpts,
                     init=record.init,
                     filter=chosen.filter if chosen else None,
@@ -115,7 +124,8 @@ def live(
                     on_running()
                 # supervise
                 raw = attach and plumbing.is_user_terminal(record.tty, record.interactive)
-                code = attend(process, streams, forward=forward, raw=raw)
+                services = network.services
+                code = attend(process, streams, forward=forward, raw=raw, services=services)
         return code
     except OSError as error:
         told = in_words(f"run container {record.short_id}", error)
@@ -203,15 +213,21 @@ def open_streams(
     )
 
 
-def attend(process: Process, streams: plumbing.Streams, *, forward: bool, raw: bool) -> int:
+def attend(
+    process: Process,
+    streams: plumbing.Streams,
+    *,
+    forward: bool,
+    raw: bool,
+    services: Sequence[Service] = (),
+) -> int:
     """Supervise a process to its end, with the user's terminal in raw mode if asked."""
     try:
+        how: dict[str, Any] = {"forward": forward, "on_resize": streams.on_resize, "services": services}
         if raw:
             with terminal.Raw(0):
-                return supervise(
-                    process, streams.pumps, forward=forward, on_resize=streams.on_resize
-                )
-        return supervise(process, streams.pumps, forward=forward, on_resize=streams.on_resize)
+                return supervise(process, streams.pumps, **how)
+        return supervise(process, streams.pumps, **how)
     finally:
         streams.pumps = []
         process.close()

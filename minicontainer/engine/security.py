@@ -76,11 +76,12 @@ class Options:
     """What the values of --security-opt say.
 
     no_new_privileges: no program may gain powers; system_paths: the masks of chapter 06 are left
-    out; seccomp: "unconfined", a profile's JSON, or "" for the default policy; shown: the values
-    as `inspect` shows them, with the profile instead of its file.
+    out; seccomp: "unconfined", a profile's JSON, or "" for the default policy; apparmor: the name
+    of a loaded profile, "unconfined", or "" for the default; shown: the values as `inspect` shows
+    them, with the profile instead of its file.
     """
 
-    __slots__ = ("no_new_privileges", "system_paths", "seccomp", "shown")
+    __slots__ = ("no_new_privileges", "system_paths", "seccomp", "apparmor", "shown")
 
     def __init__(self, given: Sequence[str] = (), *, privileged: bool = False) -> None:
         """Read them in order, so that of one given twice the last counts; a profile's file too.
@@ -91,6 +92,7 @@ class Options:
         self.no_new_privileges = False
         self.system_paths = False
         self.seccomp = filters.UNCONFINED if privileged else ""
+        self.apparmor = ""
         self.shown: list[str] = []
         for option in given:
             name, separator, value = option.partition("=")
@@ -103,8 +105,14 @@ class Options:
             elif name == "seccomp" and value:
                 self.seccomp = _profile(value)
                 option = f"seccomp={self.seccomp or value}"
-            elif name in ("apparmor", "label") and value:
-                raise EngineError(f"docker's --security-opt {name} is not implemented yet")
+            elif name == "apparmor" and value and value.isprintable():
+                self.apparmor = value
+            elif name == "label" and value == "disable":
+                pass  # no container is labelled
+            elif name == "label" and value:
+                raise EngineError(
+                    f"--security-opt {option} cannot be had: the engine gives no SELinux labels"
+                )
             else:
                 raise EngineError(f'invalid --security-opt: "{option}"')
             self.shown.append(option)

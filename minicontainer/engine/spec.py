@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 
 from .. import files, jsonio
+from ..errors import EngineError
 from ..kernel import cgroups, devicefilter, devices, terminal
-from . import limits, naming, security, userns, users
+from . import apparmor, limits, naming, networking, security, userns, users
+from . import record as records
 from .create import DEFAULT_PATH, merge_environment
 
 TYPE_CHECKING = False
@@ -45,7 +47,7 @@ def build(home: Home, record: Record, root: int) -> dict[str, Any]:
         "hostname": record.hostname,
         "mounts": mounts(home, record),
         "linux": {
-            "namespaces": namespaces(record),
+            "namespaces": namespaces(home, record),
             "maskedPaths": [] if open_paths else list(devices.MASKED),
             "readonlyPaths": [] if open_paths else list(devices.READONLY),
             "devices": extra,
@@ -96,6 +98,7 @@ def process(record: Record, user: users.User) -> dict[str, Any]:
         "rlimits": record.ulimits,
         "noNewPrivileges": record.no_new_privileges,
         **oom_score(record),
+        **apparmor.prepare(record),
     }
 
 
@@ -128,12 +131,18 @@ def capability_sets(names: list[str], uid: int) -> dict[str, list[str]]:
     return {"bounding": names, "effective": names, "permitted": names}
 
 
-def namespaces(record: Record) -> list[dict[str, str]]:
-    """Everything of its own, but the network where the host's is asked for."""
-    kinds = ["mount", "uts", "ipc", "pid", "cgroup"]
-    if record.network != "host":
-        kinds.append("network")
-    return [{"type": kind} for kind in kinds]
+def namespaces(home: Home, record: Record) -> list[dict[str, str]]:
+    """Everything of its own, but the network where the host's or a container's is asked for."""
+    found = [{"type": kind} for kind in ("mount", "uts", "ipc", "pid", "cgroup")]
+    other = networking.shared_with(record)
+    if other:
+        live = records.load_live(home, other)
+        if live is None:
+            raise EngineError(f"cannot join the network of a non running container: {other}")
+        found.append({"type": "network", "path": f"/proc/{live.pid}/ns/net"})
+    elif record.network != "host":
+        found.append({"type": "network"})
+    return found
 
 
 def mounts(home: Home, record: Record) -> list[dict[str, Any]]:
@@ -156,7 +165,8 @@ def mounts(home: Home, record: Record) -> list[dict[str, Any]]:
     ]
     how = ["rbind", "rprivate", *(["ro"] if record.read_only else [])]
     for name in naming.FILES:
-        defaults.append(mount(f"/etc/{name}", "bind", home.container(record.id, name), how))
+        source = home.container(networking.shared_with(record) or record.id, name)
+        defaults.append(mount(f"/etc/{name}", "bind", source, how))
     open_devices = record.guarded or record.privileged
     own = [entry if open_devices else without_devices(entry) for entry in record.mounts]
     own.sort(key=lambda entry: entry["destination"].count("/"))

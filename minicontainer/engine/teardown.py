@@ -9,7 +9,7 @@ import select
 from .. import files, jsonio
 from ..kernel import cgroups
 from ..kernel.process import start_time
-from . import lifetime, names
+from . import lifetime, names, networking
 from . import record as records
 
 TYPE_CHECKING = False
@@ -49,6 +49,7 @@ def teardown(
     # Its engine was killed before the container ran: nobody knows it, so it never was.
     unborn = code is None and live is None
     try:
+        networking.disconnect(home, id)
         if group is not None:
             group.remove()
         if record is None or record.remove or unborn:

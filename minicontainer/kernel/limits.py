@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from errno import EBUSY
+from errno import EACCES, EBUSY, EPERM
 
 from ..errors import EngineError
 from . import mounts, syscalls
@@ -40,7 +40,7 @@ def apply(rlimits: list[dict[str, Any]]) -> None:
         except OSError as error:
             raise EngineError(
                 f"cannot set the limit {name.lower()} to {soft}:{hard}: {error.strerror}",
-                hint="raising a hard limit needs CAP_SYS_RESOURCE" if error.errno == 1 else None,
+                hint=_explain("raising a hard limit") if error.errno == EPERM else None,
             ) from None
 
 
@@ -53,7 +53,15 @@ def adjust_oom_score(score: int | None) -> None:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write(str(score))
     except OSError as error:
-        raise EngineError(f"cannot set oom_score_adj to {score}: {error.strerror}") from None
+        raise EngineError(
+            f"cannot set oom_score_adj to {score}: {error.strerror}",
+            hint=_explain("lowering it") if error.errno == EACCES else None,
+        ) from None
+
+
+def _explain(act: str) -> str:
+    # Asked for over the first of all user namespaces: whatever root of another one holds.
+    return f"{act} needs CAP_SYS_RESOURCE on the host, which no user namespace gives (--userns)"
 
 
 def mount_cgroups(root: int, path: str, words: list[str]) -> None:

@@ -2,14 +2,17 @@
 
 The specification speaks the language of version 1 (shares, memory and swap together); what it
 means in version 2 is fixed by what runc makes of it (libcontainer/cgroups/fs2 and utils).
-Pure functions: (file, value) pairs come out, in the order in which they must be written.
+Pure functions, all but `throttle`: (file, value) pairs come out, in the order in which they must be
+written.
 """
 
 from __future__ import annotations
 
+import os
 from errno import EBUSY, EINVAL, ENODEV, ERANGE
 
 from ..errors import EngineError
+from . import cgroupfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,6 +69,20 @@ def check(wanted: dict[str, Any]) -> None:
             "linux.resources.memory.disableOOMKiller cannot be had: without the OOM killer a "
             "container at its limit stands still for ever, and version 2 has no such switch"
         )
+
+
+def throttle(path: str, rate: int) -> dict[str, Any]:
+    """`blockIO` for the disk that a file lies on: no more than `rate` bytes a second are read from
+    it. Nothing where that cannot be had: on a tmpfs, on several disks, without the controller."""
+    number = os.stat(path).st_dev
+    node = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
+    disk = f"{node}/../dev" if os.path.exists(f"{node}/partition") else f"{node}/dev"
+    new = "io" in cgroupfs.words(f"{cgroupfs.MOUNT}/cgroup.controllers")
+    if not os.path.exists(disk) or not (new or os.path.isdir(f"{cgroupfs.MOUNT}/blkio")):
+        return {}
+    with open(disk) as file:
+        major, minor = map(int, file.read().split(":"))
+    return {"blockIO": {"throttleReadBpsDevice": [{"major": major, "minor": minor, "rate": rate}]}}
 
 
 def to_v2(wanted: dict[str, Any], has: Callable[[str], bool]) -> Pairs:

@@ -124,6 +124,25 @@ def check_start(profile: dict[str, Any], *, drops: bool, init: bool) -> None:
         )
 
 
+def sort_calls(profile: dict[str, Any]) -> tuple[list[str], list[str], int]:
+    """What a profile means on this machine: the calls that it refuses whatever the arguments, those
+    that it refuses with some, and how many calls there are."""
+    abi = MACHINES[os.uname().machine][0][2]
+    table = seccomp_numbers.tables()[abi]
+    ranges = number_ranges(profile, abi, table)
+    refused, partly = [], []
+    for name, number in sorted(table.items()):
+        rules, otherwise = [answer for start, answer in ranges if start <= number][-1]
+        verdicts = {
+            value & ACTION in PASSING for value in (otherwise, *(rule[0] for rule in rules))
+        }
+        if verdicts == {False}:
+            refused.append(name)
+        elif False in verdicts:
+            partly.append(name)
+    return refused, partly, len(table)
+
+
 def compile_filter(profile: dict[str, Any], machine: str | None = None) -> seccomp.Filter:
     """The filter of an OCI `linux.seccomp` object that `seccomp_profile.check` has found well.
 

@@ -152,6 +152,12 @@ def ruleset(
     return "".join(lines) + added(tag, endpoints, ports)
 
 
+def gone(tag: str) -> str:
+    """No tables any more."""
+    names = [f"table {family} {table(tag)}\n" for family in ("inet", "bridge")]
+    return "".join(f"{verb} {name}" for name in names for verb in ("add", "delete"))
+
+
 def added(tag: str, endpoints: Iterable[Values], ports: Iterable[Values]) -> str:
     """The change for a container that comes; nft refuses it where a port is another's."""
     return "".join(_lines("add", tag, _of_container(endpoints, ports)))

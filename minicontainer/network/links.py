@@ -108,9 +108,7 @@ class Links:
         """Make a cable: `name` is a port of the bridge, and up; `peer`, which gets the MAC address,
         is born in another network namespace, of which this is a descriptor, and is still down."""
         inside = attribute(_IFLA_NET_NS_FD, struct.pack("I", namespace))
-        other = attribute(
-            _VETH_PEER, _LINK.pack(0, 0, 0, 0, 0), _named(peer, mac, mtu), inside
-        )
+        other = attribute(_VETH_PEER, _LINK.pack(0, 0, 0, 0, 0), _named(peer, mac, mtu), inside)
         port = attribute(_IFLA_MASTER, struct.pack("I", self._index(bridge)))
         self._add(
             f"veth {name} on {bridge}, {peer} inside", _UP, _named(name, "", mtu), port,

@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import _socket
 
+from ..kernel import loopback
 from .names import RESOLVER
 
 CHAPTER = 13
 
 PORT = 53
-# <linux/in.h>; bind to an address that comes when `lo` is up.
-_IP_FREEBIND = 15
 BACKLOG = 16
 
 
 def open_sockets(port: int = 0) -> tuple[_socket.socket, _socket.socket]:
     """The two sockets, UDP and TCP, on one port of 127.0.0.11, in the caller's network namespace;
-    OSError when the port is taken. port: 0 for any."""
+    OSError when the port is taken. port: 0 for any.
+
+    `lo` is brought up first. In a namespace that has no address yet, bind(2) takes every address
+    for a broadcast one, and what is sent from the socket later comes from 127.0.0.1.
+    """
+    loopback.bring_up()
     datagrams = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
     listener = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
     try:
-        for socket in (datagrams, listener):
-            socket.setsockopt(_socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        for socket in (listener, datagrams):
             socket.bind((RESOLVER, port))
             port = socket.getsockname()[1]
         listener.listen(BACKLOG)

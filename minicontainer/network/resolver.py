@@ -54,7 +54,7 @@ class Resolver:
     """
 
     __slots__ = ("descriptor", "due", "directory", "servers", "_datagrams", "_listener",
-                 "_epoll", "_waiting", "_turn")  # fmt: skip
+                 "_epoll", "_waiting", "_turns")  # fmt: skip
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Resolver:
             self._epoll.register(own.fileno(), select.EPOLLIN)
         # By descriptor: who waits for it, and until when.
         self._waiting: dict[int, tuple[Generator[Wait, None, None], float]] = {}
-        self._turn = 0
+        self._turns = {dns.A: 0, dns.AAAA: 0}
 
     def serve(self) -> None:
         """One turn: read questions, go on with the conversations that can or whose time is up."""
@@ -156,10 +156,13 @@ class Resolver:
             return None
         if question.kind != dns.PTR:
             found = self.directory.addresses(question.name, question.kind)
-            # Each time another is the first, and so the one that most programs take.
-            self._turn += 1
-            at = self._turn % len(found) if found else 0
-            return found and found[at:] + found[:at]
+            if not found:
+                return found
+            # Each time another is the first, and so the one that most programs take. They ask for
+            # both kinds in turn, so each is counted for itself.
+            self._turns[question.kind] += 1
+            at = self._turns[question.kind] % len(found)
+            return found[at:] + found[:at]
         address = dns.address_of(question.name)
         name = address and self.directory.name(address)
         return [dns.write_name(name)] if name else None

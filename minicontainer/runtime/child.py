@@ -9,6 +9,7 @@ import stat
 
 from ..errors import EngineError
 from ..kernel import (
+    apparmor,
     capabilities,
     devices,
     flags,
@@ -70,6 +71,7 @@ def run(
     syscalls.prctl(flags.PR_SET_DUMPABLE, 0)  # our memory and /proc/self/exe are the host's
     limits.adjust_oom_score(wanted.get("oomScoreAdj"))
     syscalls.through("setsid", os.setsid)
+    label = apparmor.open_on_exec(wanted.get("apparmorProfile"))
     join_namespaces(linux)
 
     # Its own tree.
@@ -104,7 +106,7 @@ def run(
         raise EngineError("the engine ended before the container was recorded")
     if devpts is not None:
         terminal.take(streams[0])
-    confine(wanted, streams, stubs.init_stub if init else stubs.exec_stub, filter)
+    confine(wanted, streams, stubs.init_stub if init else stubs.exec_stub, filter, label)
 
 
 def confine(
@@ -112,11 +114,13 @@ def confine(
     streams: tuple[int, int, int],
     make_stub: Callable[[int], int],
     filter: seccomp.Filter | None,
+    label: int,
 ) -> None:
     """Become the program of a `process` object, with its user, powers and limits and no more:
     the end of every start, of `run` and of `exec` alike.
 
-    make_stub: makes the last step's program, given the number of the report's descriptor.
+    make_stub: makes the last step's program, given the number of the report's descriptor. label:
+    of `apparmor.open_on_exec`, opened before /proc was the container's.
     """
     for number, stream in enumerate(streams):
         os.dup2(replace_null(stream), number, inheritable=True)
@@ -150,6 +154,9 @@ def confine(
         capabilities.set_no_new_privileges()
     syscalls.close_range(3, how=flags.CLOSE_RANGE_CLOEXEC)
     os.set_inheritable(report, True)
+    # Not the last exec but the one before it, into our own small program, puts the profile on: the
+    # profile must let its program be executed (`ix`), as docker's does.
+    apparmor.change_on_exec(label, wanted.get("apparmorProfile"))
     # From here on the filter is asked about our own calls too, so there are four more of them:
     # capset, write, execveat, and the stub's (seccomp_compiler.NEEDED).
     if filter is not None:

@@ -7,6 +7,7 @@ import struct
 
 from ..errors import EngineError
 from ..kernel import (
+    apparmor,
     cgroups,
     chroot,
     flags,
@@ -131,6 +132,7 @@ def _enter(
     if group is not None:
         group.enter()
     syscalls.prctl(flags.PR_SET_DUMPABLE, 0)
+    label = apparmor.open_on_exec(wanted.get("apparmorProfile"))
     namespaces.join(pidfd, how)
     # setns leads to the root of the mount namespace, which is not the container's where the
     # engine itself ran in a chroot: there pivot_root leaves the top of the tree as it was.
@@ -138,7 +140,7 @@ def _enter(
     chroot.chroot(".")
     os.close(root)
     inner = 0 if has_terminal else -1
-    child.confine(wanted, streams, lambda report: stubs.join_stub(report, inner), filter)
+    child.confine(wanted, streams, lambda report: stubs.join_stub(report, inner), filter, label)
 
 
 def _sibling(report: bytes, pids: int, program: str) -> process.Process:

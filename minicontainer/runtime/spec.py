@@ -27,7 +27,6 @@ _NOT_YET = (
     (("linux", "intelRdt"), "Intel RDT", "08"),
     (("linux", "mountLabel"), "an SELinux label", "18"),
     (("process", "selinuxLabel"), "an SELinux label", "18"),
-    (("process", "apparmorProfile"), "an AppArmor profile", "18"),
 )
 
 
@@ -154,6 +153,9 @@ def check_process(process: Any) -> None:
         number = _expect(user.get(key, 0), int, f"process.user.{key}")
         if not 0 <= number < 2**32 - 1:
             raise EngineError(f"process.user.{key}: {number} is out of range")
+    profile = _expect(process.get("apparmorProfile", ""), str, "process.apparmorProfile")
+    if profile and not profile.isprintable():
+        raise EngineError(f"process.apparmorProfile: {profile!r} is no name of a profile")
     sets = process.get("capabilities") or {}
     for name in ("bounding", "effective", "permitted", "inheritable", "ambient"):
         capabilities.mask(_strings(sets.get(name, []), f"process.capabilities.{name}"))

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
         descriptor: an epoll(7) of the service's own, so that many of its sockets cost the loop
         one. due: when it wants a turn although none of them is ready, by time.monotonic(), or
         None. serve: one turn, which never waits. It raises nothing: a container must not end
-        because somebody sent it something odd.
+        because somebody sent it something odd. close: twice is once.
         """
 
         descriptor: int
         due: float | None
 
         def serve(self) -> None: ...
+        def close(self) -> None: ...
 
 
 CHUNK = 65536

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support import machine
+
 LIMIT = min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 
 
@@ -90,12 +92,13 @@ def docker(directory: Path) -> Iterator[Peer | None]:
 
     No bridge and no iptables: it would set the host's FORWARD policy to drop.
     """
-    daemon, client = shutil.which("dockerd"), "/usr/bin/docker"
-    if daemon is None or not Path(client).exists():
+    if machine.missing("docker"):
         yield None
         return
+    daemon, client = machine.docker()
     directory.mkdir()
     socket = f"unix://{directory}/docker.sock"
+    parent = f"docker-{os.getpid()}"
     settings = {
         "data-root": f"{directory}/lib",
         "exec-root": f"{directory}/run",
@@ -104,16 +107,19 @@ def docker(directory: Path) -> Iterator[Peer | None]:
         "bridge": "none",
         "iptables": False,
         "ip6tables": False,
+        "ip-forward": False,
+        "exec-opts": ["native.cgroupdriver=cgroupfs"],
+        "cgroup-parent": f"/{parent}",
         "insecure-registries": ["127.0.0.0/8"],
         "default-ulimits": {"nofile": {"Name": "nofile", "Soft": LIMIT, "Hard": LIMIT}},
     }
     (directory / "daemon.json").write_text(json.dumps(settings))
-    forwarding = Path("/proc/sys/net/ipv4/ip_forward")
-    before = forwarding.read_text()
+    # It looks for containerd and its shim beside the client.
+    environment = {**os.environ, "PATH": f"{Path(client).parent}:{os.environ['PATH']}"}
     with open(directory / "log", "w") as log:
         process = subprocess.Popen(
             [daemon, "--config-file", directory / "daemon.json"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
         )  # fmt: skip
     peer = Peer("docker", [client], {"DOCKER_HOST": socket}, [])
     try:
@@ -122,7 +128,8 @@ def docker(directory: Path) -> Iterator[Peer | None]:
     finally:
         process.terminate()
         process.wait()
-        forwarding.write_text(before)
+        for group in list(Path("/sys/fs/cgroup").rglob(parent)):
+            group.rmdir()
 
 
 def wait_for(peer: Peer, process: subprocess.Popen[bytes], directory: Path) -> None:

@@ -103,6 +103,43 @@ def test_in_words(engine: Engine, starter: str) -> None:
         assert any(line.startswith(title) and line.endswith(f"chapter {chapter}") for line in lines)
 
 
+def test_what_the_filter_refuses(engine: Engine, starter: str, tmp_path: Path) -> None:
+    start(engine, starter)
+    found = look(engine)["Seccomp"]
+    assert {"bpf", "clone3", "keyctl", "mount", "unshare"} < set(found["Refused"])
+    assert found["RefusedWithSomeArguments"] == ["clone", "personality", "socket"]
+    words = engine.output("inspect", "--security", "web")
+    number = f"of {found['Calls']} it refuses {len(found['Refused'])}, among them: bpf, keyctl"
+    assert number in words
+    # The rules are this container's: another one's are other rules.
+    engine.run("rm", "-f", "web")
+    start(engine, starter, "--cap-add", "SYS_ADMIN")
+    found = look(engine)["Seccomp"]
+    assert "keyctl" in found["Refused"] and "mount" not in found["Refused"]
+    assert found["RefusedWithSomeArguments"] == ["personality", "socket"]
+    engine.run("rm", "-f", "web")
+    profile = tmp_path / "own.json"
+    rule = '{"names": ["chmod", "fchmod"], "action": "SCMP_ACT_KILL"}'
+    profile.write_text(f'{{"defaultAction": "SCMP_ACT_LOG", "syscalls": [{rule}]}}')
+    start(engine, starter, "--security-opt", f"seccomp={profile}")
+    assert "it refuses 2: chmod, fchmod\n" in engine.output("inspect", "--security", "web")
+    engine.run("rm", "-f", "web")
+    start(engine, starter, "--security-opt", "seccomp=unconfined")
+    assert "all of them: there is no filter" in engine.output("inspect", "--security", "web")
+
+
+def test_which_devices_the_cgroup_lets_through(engine: Engine, starter: str) -> None:
+    start(engine, starter, "--device-cgroup-rule", "c 42:7 rw")
+    rules = look(engine)["Devices"]["Allowed"]["Rules"]
+    assert {"c 42:7 rw", "c 1:3 rwm", "c *:* m"} < set(rules)
+    assert "b *:* rwm" not in rules and "a *:* rwm" not in rules
+    assert "its control group allows (chapter 08):" in engine.output("inspect", "--security", "web")
+    engine.run("rm", "-f", "web")
+    start(engine, starter, "--privileged")
+    words = engine.output("inspect", "--security", "web")
+    assert "its control group allows all devices (chapter 08)" in words
+
+
 def test_a_user_is_told_what_a_program_could_give(engine: Engine, starter: str) -> None:
     start(engine, starter, "--user", "app", "--cap-drop", "ALL", "--cap-add", "KILL")
     words = engine.output("inspect", "--security", "web")

@@ -124,7 +124,8 @@ def test_an_empty_profile_is_no_filter(engine: Engine, starter: str, tmp_path: P
         ("seccomp=/", "cannot read the seccomp profile /: is a directory"),
         ("seccomp=", 'invalid --security-opt: "seccomp="'),
         ("seccomp=/bin/busybox", "the seccomp profile /bin/busybox: it is not UTF-8"),
-        ("apparmor=x", "docker's --security-opt apparmor is not implemented yet"),
+        ("apparmor=", 'invalid --security-opt: "apparmor="'),
+        ("label=type:x", "label=type:x cannot be had: the engine gives no SELinux labels"),
         ("magic", 'invalid --security-opt: "magic"'),
     ],
 )

@@ -1,4 +1,4 @@
-"""What containers know by name, as programs in them find it."""
+"""The files about names that a container has, as its options say."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ OPTIONS = [
 ]
 
 
-def files(engine: Engine, *options: str) -> list[list[str]]:
+def files(engine: Engine, *options: str, network: str = "none") -> list[list[str]]:
     """The words of /etc/hosts and of /etc/resolv.conf of a container."""
+    options = ("--network", network, *options)
     printed = engine.output("run", "--rm", *options, "starter", "sh", "-c", FILES)
     return [part.split() for part in printed.split("\n\n")]
 
@@ -41,11 +42,11 @@ def test_what_is_asked_for_is_in_the_files(engine: Engine) -> None:
 
 def test_on_the_hosts_network_it_is_added_to_the_hosts(engine: Engine) -> None:
     options = [*OPTIONS, "--add-host", "me:host-gateway"]
-    hosts, resolv = files(engine, "--network", "host", *options)
+    hosts, resolv = files(engine, *options, network="host")
     own = Path("/etc/hosts").read_text().split()
     assert hosts == [*own, "192.0.2.9", "db", "2001:db8::9", "six", "127.0.0.1", "me"]
     assert names.servers("\n".join(" ".join(resolv[n : n + 2]) for n in (0, 2))) == OPTIONS[1:4:2]
-    _, plain = files(engine, "--network", "host")
+    _, plain = files(engine, network="host")
     assert plain == Path("/etc/resolv.conf").read_text().split()
 
 
@@ -77,6 +78,7 @@ def test_what_cannot_be_is_refused_before_anything_is_made(engine: Engine) -> No
 
 
 def test_the_host_is_not_to_be_had_without_a_network(engine: Engine) -> None:
-    done = engine.run("run", "--rm", "--add-host", "me:host-gateway", "starter", check=False)
+    options = ["--rm", "--network", "none", "--add-host", "me:host-gateway"]
+    done = engine.run("run", *options, "starter", "true", check=False)
     assert done.returncode == 125
     assert "unable to derive the IP value for host-gateway" in done.stderr

@@ -17,7 +17,7 @@ from chapters import patience
 from minicontainer.engine import rootless
 from minicontainer.errors import EngineError
 from minicontainer.image.store import Store
-from minicontainer.kernel import flags, process, users
+from minicontainer.kernel import cgroupfs, cgroups, flags, process, users
 from tests.image import small
 from tests.support import ordinary
 from tests.support.ordinary import FIRST, UID, Ordinary
@@ -261,3 +261,43 @@ def test_a_limit_that_cannot_be_had_is_refused(user: Ordinary) -> None:
     assert failed.returncode == 125
     assert "cannot make the cgroup" in failed.stderr
     assert user.output("ps", "--all", "--quiet") == ""
+
+
+# ------------------------------------------------------------------------------------------ limits
+
+
+@pytest.fixture
+def delegated(user: Ordinary, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ordinary]:
+    """The user's engine in a cgroup that is his, as `Delegate=yes` of systemd makes one."""
+    top = Path(cgroupfs.MOUNT)
+    (top / "cgroup.subtree_control").write_text("+cpu +memory +pids")
+    group = top / f"minicontainer-test-{os.getpid()}"
+    for directory in (group, group / "shell"):
+        directory.mkdir()
+        for path in (directory, directory / "cgroup.procs", directory / "cgroup.subtree_control"):
+            os.chown(path, UID, UID)
+    os.setxattr(group, "user.delegate", b"1")
+    enter = ["sh", "-c", f'echo $$ >{group}/shell/cgroup.procs; exec "$@"', "sh"]
+    monkeypatch.setattr(user, "become", lambda: [*enter, *Ordinary.become()])
+    yield user
+    user.remove_containers()
+    cgroups.choose(f"/{group.name}").remove()
+
+
+@pytest.mark.needs("cgroup-v2")
+def test_limits_in_a_delegated_cgroup(delegated: Ordinary) -> None:
+    limits = ["-m", "32m", "--pids-limit", "20", "--cpus", "0.5"]
+    delegated.run("run", "--detach", "--name", "box", *limits, "starter", "sleep", "1000")
+    files = [f"/sys/fs/cgroup/{name}" for name in ("memory.max", "pids.max", "cpu.max")]
+    found = delegated.output("exec", "box", "cat", *files)
+    assert found.split() == [str(32 << 20), "20", "50000", "100000"]
+    assert int(delegated.output("stats", "--no-stream", "--format", "{{.PIDs}}", "box")) == 1
+    delegated.run("update", "-m", "48m", "--memory-swap", "64m", "box")
+    assert delegated.output("exec", "box", "cat", files[0]) == str(48 << 20)
+    delegated.run("pause", "box")
+    assert "Paused" in delegated.output("ps", "--format", "{{.Status}}")
+    delegated.run("unpause", "box")
+    hog = ["dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"]
+    done = delegated.run("run", "--rm", "-m", "32m", "starter", *hog, check=False)
+    assert done.returncode == 137 and "out of memory: its limit of 32 MiB" in done.stderr
+    delegated.run("rm", "--force", "box")

@@ -296,8 +296,8 @@ def test_exec_gives_what_dockers_gives(
 
 @pytest.mark.root
 def test_exec_privileged(engine: Engine, starter: str) -> None:
-    # As under docker, the filter of the container holds for the command too.
-    unfiltered = ["--security-opt", "seccomp=unconfined"]
+    # As under docker, the filter and the profile of the container hold for the command too.
+    unfiltered = ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]
     engine.run("run", "-d", "--name", "web", "-u", "app", *unfiltered, starter, "sleep", "1000")
     words = ["exec", "--privileged", "-u", "0", "web", "sh", "-c"]
     every = f"{AVAILABLE:x}"

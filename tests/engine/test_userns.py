@@ -160,3 +160,27 @@ def test_a_range_with_the_hosts_root_is_refused(tmp_path: Path) -> None:
         userns.choose("remap")
     with pytest.raises(EngineError, match="host's network namespace"):
         userns.choose("remap", "host")
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (f"--ulimit=nofile={2**31}", "cannot set the limit nofile to 2147483648:2147483648: "),
+        ("--oom-score-adj=-500", "cannot set oom_score_adj to -500: "),
+    ],
+)
+def test_what_only_the_machines_root_may_raise_is_refused(
+    engine: Engine, starter: str, option: str, told: str
+) -> None:
+    """The limits are the machine's, and in there nobody is the machine's root."""
+    done = engine.run("run", "--rm", "--userns", "remap", option, starter, "true", check=False)
+    assert done.returncode == 125
+    line, hint = done.stderr.splitlines()
+    assert line.startswith(f"minicontainer: {told}")
+    assert "CAP_SYS_RESOURCE on the host" in hint
+    assert not os.listdir(engine.root / "containers")
+    # What lowers is everybody's.
+    lower = ["--ulimit", "nofile=64:128", "--oom-score-adj", "500"]
+    script = "ulimit -Hn; cat /proc/self/oom_score_adj"
+    said = engine.output("run", "--rm", "--userns", "remap", *lower, starter, "sh", "-c", script)
+    assert said.split() == ["128", "500"]

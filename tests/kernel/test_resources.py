@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -129,3 +130,13 @@ def test_swap_without_memory_is_refused() -> None:
     with pytest.raises(EngineError, match="version 1"):
         v2({"memory": {"swappiness": 5}})
     assert v1({"memory": {"swappiness": 0}}) == [("memory.swappiness", "0")]
+
+
+def test_the_disk_below_a_file(tmp_path: Path) -> None:
+    """A whole disk, whatever partition the file lies on; nothing for a tmpfs."""
+    assert resources.throttle("/dev/shm", 1) == {}
+    found = resources.throttle(str(tmp_path), 4096)
+    if found:
+        (entry,) = found["blockIO"]["throttleReadBpsDevice"]
+        disks = [file.read_text().strip() for file in Path("/sys/block").glob("*/dev")]
+        assert f"{entry['major']}:{entry['minor']}" in disks and entry["rate"] == 4096

@@ -84,6 +84,7 @@ def test_who_has_no_such_address_is_still_known(tmp_path: Path) -> None:
     assert found(directory, "webs", dns.AAAA) is None
     place(tmp_path, "b" * 64, "web", ("shop", "3"), endpoint={"address6": "fd00::3"})
     assert directory.addresses("web", dns.AAAA) == [bytes.fromhex("fd" + "00" * 14 + "03")]
+    assert directory.addresses("web", 15) == []
     assert directory.name(bytes.fromhex("fd" + "00" * 14 + "03")) == "web.shop"
 
 
@@ -96,6 +97,7 @@ def test_a_change_and_an_end_are_seen_at_once(tmp_path: Path) -> None:
     assert found(directory, "web") == ["10.92.0.5"]
     shutil.rmtree(web)
     assert found(directory, "web") is None
+    assert list(directory._known) == [ASKER]  # a supervisor lives for months
     # Another network for the asker itself.
     place(tmp_path, "c" * 64, "far", ("stock", "6"))
     assert found(directory, "far") is None

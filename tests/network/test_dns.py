@@ -49,6 +49,7 @@ def test_what_follows_the_question_is_left_alone() -> None:
         (SEEN[:4] + b"\0\2" + SEEN[6:] + SEEN[12:], dns.MALFORMED),
         # A name that points to itself.
         (SEEN[:12] + b"\xc0\x0c" + SEEN[-4:], dns.MALFORMED),
+        (ask("a" * 64), dns.MALFORMED),
         (ask(".".join(["a" * 63] * 4)), dns.MALFORMED),
         (SEEN[:12] + b"\1a" * 30000, dns.MALFORMED),
     ],

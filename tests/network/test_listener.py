@@ -42,12 +42,17 @@ def test_a_port_that_is_taken_is_told(port: int) -> None:
     assert taken.value.errno == errno.EADDRINUSE
 
 
-def test_it_can_listen_before_lo_is_up() -> None:
-    subprocess.run(
-        ["unshare", "--net", "/usr/bin/python3", "-c",
-         "from minicontainer.network import listener; listener.open_sockets(53)"],
-        check=True,
-    )  # fmt: skip
+def test_answers_come_from_its_address_though_lo_was_down() -> None:
+    """The container's own first process brings `lo` up too, at a moment that nobody knows."""
+    script = (
+        "import socket; from minicontainer.network import listener\n"
+        "server, _ = listener.open_sockets(53)\n"
+        "client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "client.connect((listener.RESOLVER, 53)); client.send(b'question')\n"
+        "server.sendto(*server.recvfrom(100))\n"
+        f"client.settimeout({patience.seconds(20)}); assert client.recv(100) == b'question'\n"
+    )
+    subprocess.run(["unshare", "--net", "/usr/bin/python3", "-c", script], check=True)
 
 
 @pytest.mark.tools("nft")
@@ -58,6 +63,8 @@ def test_port_53_leads_to_it_and_stays_free_for_a_name_server_of_the_containers(
     try:
         for _ in range(2):
             subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+        listed = subprocess.run(["nft", "list", "ruleset"], capture_output=True, check=True).stdout
+        assert listed.count(b"dnat") == 1
         with (
             socket.create_server(("0.0.0.0", listener.PORT)) as other,
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other_datagrams,

@@ -45,7 +45,6 @@ BAD: list[tuple[tuple[str, ...], Any, str]] = [
     (("process", "user"), {"uid": True}, "uid"),
     (("process", "user"), {"gid": 2**32}, "gid"),
     (("process", "capabilities"), {"bounding": ["CAP_MAGIC"]}, "CAP_MAGIC"),
-    (("process", "apparmorProfile"), "x", "AppArmor"),
     (("mounts",), [{"destination": "proc"}], "mount point"),
     (("mounts",), [{"destination": "/a/../../b"}], "mount point"),
     (("mounts",), [{"destination": "/a", "options": "ro"}], "options"),

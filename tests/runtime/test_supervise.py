@@ -164,6 +164,9 @@ class Echo:
             self.due = None
             os.close(self.end)
 
+    def close(self) -> None:
+        self.epoll.close()
+
 
 def test_a_service_gets_its_turn_when_something_arrives_and_when_it_is_due() -> None:
     """The program waits for the end of its input, which comes from the service when it is due."""
@@ -176,5 +179,5 @@ def test_a_service_gets_its_turn_when_something_arrives_and_when_it_is_due() -> 
         assert service.due is None
     finally:
         waiting.close()
-        service.epoll.close()
+        service.close()
         os.close(told[0])

@@ -188,6 +188,15 @@ def _describe(pid: str) -> str:
     return f"{pid} {command or name} (state {state[:1]})"
 
 
+def _outermost(found: set[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Of a firewall's table that is new as a whole, the table alone; all the rest."""
+    return [
+        (kind, which)
+        for kind, which in sorted(found)
+        if (kind, which.partition(": ")[0]) not in found or ": " not in which
+    ]
+
+
 class Snapshot:
     """The host at one moment."""
 
@@ -236,9 +245,9 @@ class Snapshot:
         while True:
             now = network.state()
             if now == self.network or time.monotonic() > deadline:
-                left = [f"{kind} left: {which}" for kind, which in sorted(now - self.network)]
-                lost = [f"{kind} lost: {which}" for kind, which in sorted(self.network - now)]
-                return left + lost
+                return [
+                    f"{kind} left: {which}" for kind, which in _outermost(now - self.network)
+                ] + [f"{kind} lost: {which}" for kind, which in _outermost(self.network - now)]
             time.sleep(0.01)  # allowed: the end of a namespace sends no event
 
     def _open_descriptors(self) -> list[str]:

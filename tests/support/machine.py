@@ -15,6 +15,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+from minicontainer.engine import apparmor as profiles
+from minicontainer.kernel import apparmor
 
 
 def _has_filesystem(name: str) -> bool:
@@ -55,6 +59,14 @@ def _has_sctp() -> bool:
 def _kernel(*version: int) -> bool:
     numbers = platform.release().split("-")[0].split(".")
     return tuple(int(n) for n in numbers[:2]) >= version
+
+
+def docker() -> tuple[str, str]:
+    """Docker's daemon and client: installed, or unpacked by ./dev test. (Another client may come
+    first on PATH.)"""
+    unpacked = f"{Path(__file__).resolve().parents[2]}/build/docker/usr/sbin/dockerd"
+    daemon = shutil.which("dockerd") or unpacked
+    return daemon, f"{os.path.dirname(os.path.dirname(daemon))}/bin/docker"
 
 
 # name: (probe, what is missing when it says no)
@@ -103,8 +115,12 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
         "libseccomp, which runc and crun make their filters with",
     ),
     "docker": (
-        lambda: bool(shutil.which("dockerd")) and os.path.exists("/usr/bin/docker"),
+        lambda: all(map(os.path.exists, docker())),
         "docker's daemon and client (docker.io)",
+    ),
+    "apparmor": (
+        lambda: apparmor.is_enabled() and any(map(os.path.exists, profiles.PARSERS)),
+        "AppArmor, and apparmor_parser to load profiles with",
     ),
     "ia32": (
         lambda: os.path.exists("/proc/sys/abi/vsyscall32"),

@@ -125,7 +125,7 @@ def leave_cgroup(cleanup: ExitStack) -> None:
         pytest.param(leave_route, "route left: 192.0.2.0/24", marks=pytest.mark.root),
         pytest.param(
             leave_rule,
-            "firewall rule left: table inet mctest: chain own",
+            "firewall rule left: table inet mctest",
             marks=[pytest.mark.root, pytest.mark.tools("nft")],
         ),
         pytest.param(

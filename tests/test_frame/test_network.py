@@ -44,3 +44,17 @@ def test_the_uplink_goes_with_it() -> None:
         assert Path(f"/sys/class/net/{outside.LINK}").exists()
         assert ("network address", "198.51.100.1/32") in network.state()
     assert network.state() == before
+
+
+@pytest.mark.tools("nft")
+def test_a_rule_in_a_table_that_was_there_is_named() -> None:
+    subprocess.run(["nft", "add table inet mctest"], check=True)
+    try:
+        before = leaks.Snapshot()
+        subprocess.run(["nft", "add chain inet mctest own"], check=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(leaks, "GRACE", 0)
+            left = before.leaks()
+        assert left == ["firewall rule left: table inet mctest: chain own"]
+    finally:
+        subprocess.run(["nft", "delete table inet mctest"], check=True)

@@ -1,0 +1,64 @@
+"""The firewall as the engine keeps it: small changes, and the whole again when one is refused.
+
+All of it under the lock of `networks`: what is written anew is read from the containers that live
+at that moment.
+"""
+
+from __future__ import annotations
+
+from ..errors import EngineError
+from ..network import firewall, forwarding, nft
+from . import networks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .home import Home
+
+
+def rebuild(home: Home) -> None:
+    """Write both tables anew, from what is defined and what lives; without any network they go.
+    Nothing happens where nft is missing."""
+    if not nft.is_available():
+        return
+    mark, defined = networks.tag(home), networks.all_of(home)
+    if not defined:
+        nft.apply(firewall.gone(mark))
+        return
+    guard = forwarding.enable(f"{networks.directory(home)}.forwarding")
+    living = list(networks.living(home))
+    endpoints = [endpoint for each in living for endpoint in each["endpoints"]]
+    ports = [port for each in living for port in each["ports"]]
+    nft.apply(firewall.ruleset(mark, defined, endpoints, ports, guard=guard))
+
+
+class Change:
+    """A change that has begun. The kernel takes its time with one that removes: other things can be
+    done before `finish`."""
+
+    __slots__ = ("_home", "_running")
+
+    def __init__(self, home: Home, text: str) -> None:
+        self._home = home
+        self._running = nft.begin(text) if nft.is_available() else None
+
+    def finish(self) -> None:
+        """Wait for its end. Where the kernel has other tables than we think (after `nft flush
+        ruleset`, or a newer version of ours) they are written anew."""
+        if self._running is None:
+            return
+        try:
+            self._running.finish()
+        except EngineError:
+            rebuild(self._home)
+
+
+def add(home: Home, endpoints: list[dict[str, Any]], ports: list[dict[str, Any]]) -> Change:
+    """Begin to let a container's packets through."""
+    return Change(home, firewall.added(networks.tag(home), endpoints, ports))
+
+
+def remove(home: Home, endpoints: list[dict[str, Any]], ports: list[dict[str, Any]]) -> Change:
+    """Begin to forget a container, whose network.json is gone already."""
+    return Change(home, firewall.removed(networks.tag(home), endpoints, ports))

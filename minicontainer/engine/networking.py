@@ -1,0 +1,358 @@
+"""A container's network, from its start to its end: addresses, a cable, rules, names.
+
+The cable is laid when the container's process exists, for it is in that process's namespace that
+its other end is born; the process meanwhile builds its file system, and waits before its first
+instruction. What it got is written in `network.json` before the kernel is asked for anything, so
+that whoever finds the file can undo all of it, and who finds none has nothing to undo.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .. import files, jsonio
+from ..errors import EngineError
+from ..kernel import users
+from . import networks, publishing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..kernel.process import Process
+    from ..network.ports import Port
+    from ..runtime.supervise import Service
+    from .create import Settings
+    from .home import Home
+    from .record import Record
+
+
+class Connection:
+    """A container's way to the network, in the hands of its supervisor.
+
+    services: what the supervisor's loop has to do for it; held: its published ports.
+    """
+
+    __slots__ = ("home", "record", "services", "held")
+
+    def __init__(self, home: Home, record: Record) -> None:
+        self.home = home
+        self.record = record
+        self.services: list[Service] = []
+        self.held: list[Port] = []
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for service in self.services:
+            service.close()
+
+    def make(self, process: Process) -> None:
+        """Connect the container that this process will be; nothing happens where it has no
+        network, or one that exists already. EngineError when it cannot be."""
+        if not is_own(self.record):
+            return
+        from ..network.links import Links, inside
+        from . import naming, nameserver
+
+        inner = inside(process.pidfd, Links)
+        try:
+            with networks.lock(self.home):
+                network = networks.find(self.home, self.record.network)
+                endpoint = choose(self.home, self.record, network, self.record.endpoint)
+                state = {
+                    "name": self.record.name,
+                    "hostname": self.record.hostname,
+                    "endpoints": [endpoint],
+                    "ports": [],
+                }
+                server = nameserver.open_server(
+                    self.home, self.record, process.pidfd, state["endpoints"]
+                )
+                self.services.append(server)
+                state["resolver"] = server.port
+                save(self.home, self.record.id, state)
+                lay(self.home, network, endpoint, inner, process.pid, state["ports"])
+        finally:
+            inner.close()
+        server.settle()
+        naming.write_files(self.home, self.record, state["endpoints"])
+
+
+def is_own(record: Record) -> bool:
+    """Whether a container has adapters of its own: not none, the host's, or another's."""
+    return record.network not in networks.MODES and not record.network.startswith("container:")
+
+
+def choose(
+    home: Home, record: Record, network: dict[str, Any], wanted: dict[str, Any], number: int = 0
+) -> dict[str, Any]:
+    """What a container gets on a network; the caller holds the lock until it is saved.
+
+    wanted: "ip", "mac", "aliases" as they were asked for. number: of the adapter, eth0, eth1… EngineError when an address is taken, or none is free.
+    """
+    from ..network import addresses
+
+    on_it = [e for each in networks.living(home) for e in each["endpoints"]
+             if e["network"] == network["name"]]  # fmt: skip
+    subnets = {
+        each.version: (each, subnet["Gateway"])
+        for subnet in network["subnets"]
+        for each in (addresses.parse_subnet(subnet["Subnet"]),)
+    }
+    subnet, gateway = subnets[4]
+    taken = [gateway, *(endpoint["address4"] for endpoint in on_it)]
+    address = wanted.get("ip") or ""
+    if address:
+        place = subnet.number(address)
+        if place is None or place in (0, subnet.size - 1):
+            raise EngineError(
+                f"invalid address {address}: it is not one for containers of the network "
+                f"{network['name']} ({subnet})"
+            )
+        if address in taken:
+            raise EngineError(f"address {address} is already in use on network {network['name']}")
+    else:
+        address = subnet.address(addresses.free(subnet, taken, subnet.number(gateway) or 1))
+    endpoint = {
+        "network": network["name"],
+        "bridge": network["bridge"],
+        "link": f"mc{record.id[:10]}" + (str(number) if number else ""),
+        "interface": f"eth{number}",
+        "mac": wanted.get("mac") or addresses.hardware(address),
+        "mtu": network["mtu"],
+        "default": not number,
+        "aliases": wanted.get("aliases", []),
+        "address4": address,
+        "prefix4": subnet.length,
+        "gateway4": "" if network["internal"] else gateway,
+        "address6": "",
+        "prefix6": 0,
+        "gateway6": "",
+    }
+    if 6 in subnets:
+        subnet6, gateway6 = subnets[6]
+        # Beside each other: 172.17.0.5 and fd…::5. As unique as the one, as long as there is room.
+        taken6 = [gateway6, *(each["address6"] for each in on_it if each["address6"])]
+        start = subnet.number(address) or 2
+        endpoint["address6"] = subnet6.address(
+            addresses.free(subnet6, taken6, start if start < subnet6.size else 2)
+        )
+        endpoint["prefix6"] = subnet6.length
+        endpoint["gateway6"] = "" if network["internal"] else gateway6
+    return endpoint
+
+
+def lay(
+    home: Home,
+    network: dict[str, Any],
+    endpoint: dict[str, Any],
+    inner: Any,
+    pid: int,
+    ports: list[dict[str, Any]],
+) -> None:
+    """Connect an endpoint that is saved: bridge, cable, rules; the caller holds the lock.
+
+    inner: the links of the container's namespace, which its process `pid` is in.
+    """
+    from ..network import bridge
+    from ..network.links import Links
+    from . import firewalling
+
+    links = Links()
+    namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    change = None
+    try:
+        if bridge.create(links, network):
+            firewalling.rebuild(home)  # the endpoint is in it already
+        else:
+            change = firewalling.add(home, [endpoint], ports)
+        bridge.plug(links, inner, namespace, endpoint)
+    finally:
+        os.close(namespace)
+        links.close()
+        if change is not None:
+            change.finish()
+
+
+def disconnect(home: Home, id: str) -> None:
+    """Undo what a container's network.json tells of; nothing happens where there is none."""
+    if not os.path.exists(home.live(id, networks.FILE)):
+        return
+    with networks.lock(home):
+        state = load(home, id)
+        if state is None:
+            return
+        cut(home, state["endpoints"], state["ports"])
+        os.unlink(home.live(id, networks.FILE))
+
+
+def cut(home: Home, endpoints: list[dict[str, Any]], ports: list[dict[str, Any]]) -> None:
+    """Remove the cables and the rules of endpoints. Both wait for the kernel, so they do it
+    together."""
+    from ..network.links import Links
+    from . import firewalling
+
+    change = firewalling.remove(home, endpoints, ports)
+    links = Links()
+    try:
+        for endpoint in endpoints:
+            links.delete(endpoint["link"])
+    finally:
+        links.close()
+        change.finish()
+
+
+def load(home: Home, id: str) -> dict[str, Any] | None:
+    """A living container's network.json; None when it has none."""
+    try:
+        found: dict[str, Any] = jsonio.read(home.live(id, networks.FILE))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found
+
+
+def save(home: Home, id: str, state: dict[str, Any]) -> None:
+    """Write it."""
+    files.write_atomic(home.live(id, networks.FILE), jsonio.dumps(state), mode=0o600)
+
+
+def check(home: Home, settings: Settings) -> str:
+    """What a container's --network comes to: none, host, bridge, a network's name, or
+    `container:ID`. EngineError for what cannot be, in docker's words."""
+    word = settings.network or default(settings)
+    word = networks.DEFAULT if word == "default" else word
+    defined = word not in (*networks.MODES, networks.DEFAULT) and word[:10] != "container:"
+    if word[:10] == "container:":
+        _check_shared(settings)
+        from . import ending, names
+
+        other = names.find(home, word[10:])
+        ending.require_running(home, other)
+        return f"container:{other.id}"
+    if not defined and settings.endpoint.get("aliases"):
+        raise EngineError(
+            "network-scoped alias is supported only for containers in user defined networks"
+        )
+    if not defined and settings.endpoint.get("ip"):
+        raise EngineError("user specified IP address is supported on user defined networks only")
+    if word in networks.MODES:
+        return word
+    if users.is_mapped():
+        raise EngineError(
+            f"the network {word!r} wants the host's root",
+            hint="an ordinary user has --network none or host",
+        )
+    if defined:
+        word = str(networks.find(home, word)["name"])
+    return word
+
+
+def default(settings: Settings) -> str:
+    """The network of `run` when nobody says: none, until chapter 12 has its lesson; the default
+    one where ports are to be published."""
+    asks = settings.ports or settings.publish_all
+    return networks.DEFAULT if asks and not users.is_mapped() else "none"
+
+
+def _check_shared(settings: Settings) -> None:
+    """Whoever joins another's network has that one's names and addresses."""
+    for given, what in (
+        (settings.hostname, "hostname"),
+        (settings.names.get("Dns"), "dns"),
+        (settings.names.get("ExtraHosts"), "custom host-to-IP mapping"),
+        (settings.endpoint.get("mac"), "mac-address"),
+        (settings.endpoint.get("ip"), "ip"),
+    ):
+        if given:
+            raise EngineError(f"conflicting options: {what} and the network mode")
+
+
+def shared_with(record: Record) -> str:
+    """The id of the container whose network this one shares; "" for none."""
+    return record.network[10:] if record.network.startswith("container:") else ""
+
+
+def describe(home: Home, record: Record) -> dict[str, Any]:
+    """NetworkSettings of `inspect` (moby, api/types/network)."""
+    state = load(home, record.id) or {"endpoints": [], "ports": []}
+    shown = {each["network"]: describe_endpoint(each) for each in state["endpoints"]}
+    if not shown and not shared_with(record):
+        shown = {record.network: describe_endpoint({})}
+    first = shown.get(record.network) or describe_endpoint({})
+    names = ("IPAddress", "IPPrefixLen", "Gateway", "MacAddress", "GlobalIPv6Address",
+             "GlobalIPv6PrefixLen", "IPv6Gateway")  # fmt: skip
+    return {"Networks": shown, "Ports": publishing.of(home, record), **{name: first[name] for name in names}}
+
+
+def describe_endpoint(endpoint: dict[str, Any]) -> dict[str, Any]:
+    """One of NetworkSettings.Networks."""
+    return {
+        "IPAddress": endpoint.get("address4", ""),
+        "IPPrefixLen": endpoint.get("prefix4", 0),
+        "Gateway": endpoint.get("gateway4", ""),
+        "MacAddress": endpoint.get("mac", ""),
+        "GlobalIPv6Address": endpoint.get("address6", ""),
+        "GlobalIPv6PrefixLen": endpoint.get("prefix6", 0),
+        "IPv6Gateway": endpoint.get("gateway6", ""),
+        "Aliases": endpoint.get("aliases") or None,
+    }
+
+
+def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """`network connect`: give a running container one more adapter."""
+    from ..network.links import Links, inside
+    from . import ending, nameserver
+
+    live = ending.require_running(home, record)
+    state = load(home, record.id)
+    if state is None:
+        raise EngineError(
+            f"container {record.name} cannot be connected: it has --network {record.network}"
+        )
+    if any(each["network"] == network["name"] for each in state["endpoints"]):
+        raise EngineError(
+            f"endpoint with name {record.name} already exists in network {network['name']}"
+        )
+    pidfd = os.pidfd_open(live.pid)
+    inner = None
+    try:
+        inner = inside(pidfd, Links)
+        with networks.lock(home):
+            state = load(home, record.id) or state
+            used = {each["interface"] for each in state["endpoints"]}
+            number = next(n for n in range(len(used) + 1) if f"eth{n}" not in used)
+            endpoint = choose(home, record, network, wanted, number)
+            endpoint["default"] = not any(each["default"] for each in state["endpoints"])
+            state["endpoints"].append(endpoint)
+            save(home, record.id, state)
+            try:
+                lay(home, network, endpoint, inner, live.pid, [])
+            except BaseException:
+                state["endpoints"].remove(endpoint)
+                save(home, record.id, state)
+                cut(home, [endpoint], [])
+                raise
+        nameserver.follow(home, record, pidfd, state["endpoints"], state["resolver"])
+    finally:
+        if inner is not None:
+            inner.close()
+        os.close(pidfd)
+
+
+def detach(home: Home, record: Record, network: dict[str, Any]) -> None:
+    """`network disconnect`: take a running container's adapter on a network away."""
+    from . import naming
+
+    with networks.lock(home):
+        state = load(home, record.id) or {"endpoints": []}
+        found = [each for each in state["endpoints"] if each["network"] == network["name"]]
+        if not found:
+            raise EngineError(
+                f"container {record.name} is not connected to network {network['name']}"
+            )
+        state["endpoints"].remove(found[0])
+        save(home, record.id, state)
+        cut(home, found, [])
+    naming.write_files(home, record, state["endpoints"])
