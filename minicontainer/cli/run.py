@@ -57,7 +57,7 @@ OPTIONS = tuple(sorted((
            many=True),
     Option("--name", "the container's name", value="NAME"),
     Option("--network", "none: an own network with nothing in it; host: the host's", value="MODE",
-           default="none"),
+           default=""),
     Option("--platform", "the image's platform: os[/arch[/variant]]", value="PLATFORM"),
     Option("--privileged", "all capabilities that the engine has, all devices, no masked paths"),
     Option("--publish -p", "lead a port of the host to one of the container; without HOST any that "
@@ -94,6 +94,11 @@ def run(home: Home, values: Values) -> int:
     """The action of `minicontainer run`."""
     settings = make_settings(values)
     detach = values.flag("detach")
+    if settings.network == "host" and (settings.ports or settings.publish_all):
+        print(
+            "minicontainer: published ports are discarded when using host network mode",
+            file=sys.stderr,
+        )
     if values.flag("explain"):
         if detach:
             raise EngineError("--explain tells a start in the foreground, not one with --detach")
@@ -153,7 +158,7 @@ def make_settings(values: Values) -> Settings:
         mounts=mounts,
         sources=sources,
         read_only=values.flag("read-only"),
-        network=values.text("network") or "none",
+        network=values.text("network") or "",
         ports=arguments.ports(values.many("publish")),
         publish_all=values.flag("publish-all"),
         exposed=values.many("expose"),

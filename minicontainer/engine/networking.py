@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..network.ports import Port
     from ..runtime.supervise import Service
     from .create import Settings
+    from .firewalling import Change
     from .home import Home
     from .record import Record
 
@@ -42,11 +43,18 @@ class Connection:
         self.held: list[Port] = []
 
     def __enter__(self) -> Connection:
+        """Hold the ports: a taken one is an error before anything starts."""
+        if is_own(self.record):
+            self.held = publishing.hold(self.record)
         return self
 
     def __exit__(self, *_: object) -> None:
         for service in self.services:
             service.close()
+        if self.held:
+            # Only when no rule leads from them to us any more may they be another's.
+            disconnect(self.home, self.record.id)
+            publishing.release(self.held)
 
     def make(self, process: Process) -> None:
         """Connect the container that this process will be; nothing happens where it has no
@@ -65,7 +73,7 @@ class Connection:
                     "name": self.record.name,
                     "hostname": self.record.hostname,
                     "endpoints": [endpoint],
-                    "ports": [],
+                    "ports": publishing.state(self.held, network, endpoint),
                 }
                 server = nameserver.open_server(
                     self.home, self.record, process.pidfd, state["endpoints"]
@@ -76,6 +84,8 @@ class Connection:
                 lay(self.home, network, endpoint, inner, process.pid, state["ports"])
         finally:
             inner.close()
+        if state["ports"]:
+            self.services.append(publishing.relay(self.held, endpoint))
         server.settle()
         naming.write_files(self.home, self.record, state["endpoints"])
 
@@ -184,13 +194,15 @@ def disconnect(home: Home, id: str) -> None:
         state = load(home, id)
         if state is None:
             return
-        cut(home, state["endpoints"], state["ports"])
+        change = cut(home, state["endpoints"], state["ports"])
+        # Before the end of the change: where all rules are written anew, these are not among them.
         os.unlink(home.live(id, networks.FILE))
+        change.finish()
 
 
-def cut(home: Home, endpoints: list[dict[str, Any]], ports: list[dict[str, Any]]) -> None:
-    """Remove the cables and the rules of endpoints. Both wait for the kernel, so they do it
-    together."""
+def cut(home: Home, endpoints: list[dict[str, Any]], ports: list[dict[str, Any]]) -> Change:
+    """Remove the cables of endpoints, and begin to remove their rules. Both wait for the kernel, so
+    they do it together; whoever called finishes the change when the state is what it will be."""
     from ..network.links import Links
     from . import firewalling
 
@@ -201,7 +213,7 @@ def cut(home: Home, endpoints: list[dict[str, Any]], ports: list[dict[str, Any]]
             links.delete(endpoint["link"])
     finally:
         links.close()
-        change.finish()
+    return change
 
 
 def load(home: Home, id: str) -> dict[str, Any] | None:
@@ -332,7 +344,7 @@ def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str
             except BaseException:
                 state["endpoints"].remove(endpoint)
                 save(home, record.id, state)
-                cut(home, [endpoint], [])
+                cut(home, [endpoint], []).finish()
                 raise
         nameserver.follow(home, record, pidfd, state["endpoints"], state["resolver"])
     finally:
@@ -354,5 +366,5 @@ def detach(home: Home, record: Record, network: dict[str, Any]) -> None:
             )
         state["endpoints"].remove(found[0])
         save(home, record.id, state)
-        cut(home, found, [])
+        cut(home, found, []).finish()
     naming.write_files(home, record, state["endpoints"])

@@ -11,9 +11,14 @@ import os
 from .. import files, jsonio
 from ..errors import EngineError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 CHAPTER = 13
 
 _SETTINGS = "/proc/sys/net"
+_BOOT = "/proc/sys/kernel/random/boot_id"
 _SWITCHES = {"ipv4": "ipv4/ip_forward", "ipv6": "ipv6/conf/all/forwarding"}
 
 
@@ -21,16 +26,20 @@ def enable(state: str) -> list[str]:
     """Switch forwarding on for IPv4 and IPv6; those of the two that were off before us, which is
     what `firewall.ruleset` calls its guard.
 
-    state: the file that remembers it until the next boot. EngineError when the kernel refuses.
+    state: the file that remembers it; what it says of an earlier boot is forgotten. EngineError
+    when the kernel refuses.
     """
-    guard: list[str] = jsonio.read(state) if os.path.exists(state) else []
+    boot = _read(_BOOT)
+    known: dict[str, Any] = jsonio.read(state) if os.path.exists(state) else {}
+    guard: list[str] = known["guard"] if known.get("boot") == boot else []
     for family, switch in _SWITCHES.items():
         path = f"{_SETTINGS}/{switch}"
         if not os.path.exists(path) or _read(path) != "0":
             continue  # no IPv6 here, or somebody forwards
         if family not in guard:
             guard.append(family)
-            files.write_atomic(state, jsonio.dumps(guard))  # first, or a kill leaves a router
+            # First, or a kill leaves a router.
+            files.write_atomic(state, jsonio.dumps({"boot": boot, "guard": guard}))
         try:
             if family == "ipv6":
                 _keep_advertised_routes()

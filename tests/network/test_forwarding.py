@@ -1,0 +1,55 @@
+"""Forwarding is switched on once, and what was before is remembered until the next boot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from minicontainer.network import forwarding
+from tests.support.netns import Namespace
+
+pytestmark = [pytest.mark.root, pytest.mark.vm]
+
+IPV4, IPV6 = "/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"
+
+
+@pytest.fixture
+def host() -> Iterator[Namespace]:
+    with Namespace() as host:
+        yield host
+
+
+def read(host: Namespace, path: str) -> str:
+    return host.call(lambda: Path(path).read_text().strip())
+
+
+def enable(host: Namespace, state: Path) -> list[str]:
+    return host.call(lambda: forwarding.enable(str(state)))
+
+
+def test_it_is_switched_on_and_remembered(host: Namespace, tmp_path: Path) -> None:
+    assert enable(host, tmp_path / "state") == ["ipv4", "ipv6"]
+    assert (read(host, IPV4), read(host, IPV6)) == ("1", "1")
+    assert enable(host, tmp_path / "state") == ["ipv4", "ipv6"]
+
+
+def test_who_forwards_already_goes_on_as_before(host: Namespace, tmp_path: Path) -> None:
+    host.write(IPV4, "1")
+    assert enable(host, tmp_path / "state") == ["ipv6"]
+
+
+def test_what_was_before_the_last_boot_is_forgotten(host: Namespace, tmp_path: Path) -> None:
+    enable(host, tmp_path / "state")
+    known = json.loads((tmp_path / "state").read_text())
+    (tmp_path / "state").write_text(json.dumps({**known, "boot": "another"}))
+    assert enable(host, tmp_path / "state") == []
+
+
+def test_the_way_out_that_a_router_advertises_is_kept(host: Namespace, tmp_path: Path) -> None:
+    host.ip("link add up0 type veth peer name up1")
+    assert read(host, "/proc/sys/net/ipv6/conf/up0/accept_ra") == "1"
+    enable(host, tmp_path / "state")
+    assert read(host, "/proc/sys/net/ipv6/conf/up0/accept_ra") == "2"
