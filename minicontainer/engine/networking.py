@@ -42,11 +42,18 @@ class Connection:
         self.held: list[Port] = []
 
     def __enter__(self) -> Connection:
+        """Hold the ports: a taken one is an error before anything starts."""
+        if is_own(self.record):
+            self.held = publishing.hold(self.record)
         return self
 
     def __exit__(self, *_: object) -> None:
         for service in self.services:
             service.close()
+        if self.held:
+            # Only when no rule leads from them to us any more may they be another's.
+            disconnect(self.home, self.record.id)
+            publishing.release(self.held)
 
     def make(self, process: Process) -> None:
         """Connect the container that this process will be; nothing happens where it has no
@@ -65,7 +72,7 @@ class Connection:
                     "name": self.record.name,
                     "hostname": self.record.hostname,
                     "endpoints": [endpoint],
-                    "ports": [],
+                    "ports": publishing.state(self.held, network, endpoint),
                 }
                 server = nameserver.open_server(
                     self.home, self.record, process.pidfd, state["endpoints"]
@@ -76,6 +83,8 @@ class Connection:
                 lay(self.home, network, endpoint, inner, process.pid, state["ports"])
         finally:
             inner.close()
+        if state["ports"]:
+            self.services.append(publishing.relay(self.held, endpoint))
         server.settle()
         naming.write_files(self.home, self.record, state["endpoints"])
 
@@ -90,7 +99,8 @@ def choose(
 ) -> dict[str, Any]:
     """What a container gets on a network; the caller holds the lock until it is saved.
 
-    wanted: "ip", "mac", "aliases" as they were asked for. number: of the adapter, eth0, eth1… EngineError when an address is taken, or none is free.
+    wanted: "ip", "mac", "aliases" as they were asked for. number: of the adapter, eth0, eth1…
+    EngineError when an address is taken, or none is free.
     """
     from ..network import addresses
 

@@ -1,7 +1,7 @@
 """The published ports of a container: held before it starts, served while it lives, shown.
 
-Docker's rules. Ports lead to the first network of the container that is not internal; one without
-such a network has none. What is held stands in network.json, with the addresses of the container.
+Docker's rules. Ports lead to the network that the container is started on; an internal one has
+none. They stand in network.json, with the addresses of the container.
 """
 
 from __future__ import annotations
@@ -52,8 +52,19 @@ def hold(record: Record) -> list[Port]:
     return ports.hold(wanted)
 
 
-def state(held: Iterable[Port], endpoint: dict[str, Any]) -> list[dict[str, Any]]:
-    """The "ports" of network.json. endpoint: the one that they lead to."""
+def release(held: Iterable[Port]) -> None:
+    """Let go of ports; twice is once."""
+    from ..network import ports
+
+    ports.release(held)
+
+
+def state(
+    held: Iterable[Port], network: dict[str, Any], endpoint: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The "ports" of network.json, which lead to an endpoint; none on an internal network."""
+    if network["internal"]:
+        return []
     return [
         {
             "proto": port.proto,
