@@ -129,9 +129,7 @@ def remove(home: Home, values: Values) -> int:
             networks.remove(home, networks.find(home, word))
         print(word)
 
-    return output.for_each(
-        values.words, one, forgive="not found" if values.flag("force") else None
-    )
+    return output.for_each(values.words, one, forgive="not found" if values.flag("force") else None)
 
 
 def prune(home: Home, values: Values) -> int:

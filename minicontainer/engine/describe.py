@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import apparmor, ending, limits, naming, networking, publishing, userns
+from . import apparmor, ending, limits, naming, networking, userns
 from .spec import SHM_SIZE
 
 TYPE_CHECKING = False
