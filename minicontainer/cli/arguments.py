@@ -54,6 +54,27 @@ def labels(files: Sequence[str], given: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def endpoint(values: Values) -> dict[str, Any]:
+    """--ip, --mac-address and --network-alias, as far as they are given."""
+    found: dict[str, Any] = {}
+    address, mac = values.text("ip"), values.text("mac-address")
+    if address:
+        from ..network.addresses import parse
+
+        if parse(address)[0] != 4:
+            raise EngineError(f"invalid IPv4 address: {address}")
+        found["ip"] = address
+    if mac:
+        octets = mac.lower().replace("-", ":").split(":")
+        hexadecimal = all(len(o) == 2 and not o.strip("0123456789abcdef") for o in octets)
+        if len(octets) != 6 or not hexadecimal or int(octets[0], 16) & 1:
+            raise EngineError(f"invalid MAC address {mac!r}: six octets, and not a group's")
+        found["mac"] = ":".join(octets)
+    if values.many("network-alias"):
+        found["aliases"] = values.many("network-alias")
+    return found
+
+
 def ports(given: list[str]) -> dict[str, list[dict[str, str]]]:
     """--publish as docker's PortBindings."""
     if not given:

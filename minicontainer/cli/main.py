@@ -43,6 +43,10 @@ COMMANDS = {
     "image prune": "images:PRUNE",
     "container inspect": "inspect:CONTAINER_INSPECT",
     "container prune": "containers:PRUNE",
+    **{
+        f"network {name}": f"network:{name.upper()}"
+        for name in "create ls inspect rm connect disconnect prune".split()
+    },
     "version": "system:VERSION",
     "info": "system:INFO",
 }
@@ -56,13 +60,19 @@ ALIASES = {
     **{f"image {name}": "images" for name in ("ls", "list")},
     **{f"image {name}": "rmi" for name in ("rm", "remove")},
     "container remove": "rm",
+    "network list": "network ls",
+    "network remove": "network rm",
     "system info": "info",
 }
-GROUPS = {"image": "Work with images", "container": "Work with containers"}
+GROUPS = {
+    "image": "Work with images",
+    "container": "Work with containers",
+    "network": "Work with networks",
+}
 # Docker's commands that a later chapter brings: better a clear word than "unknown command".
 LATER = frozenset(
     "attach build commit container cp create diff events export image import login logout "
-    "network push rename restart save search start system volume".split()
+    "push rename restart save search start system volume".split()
 )
 
 GLOBAL = Command(
@@ -205,7 +215,7 @@ def find(words: Sequence[str]) -> tuple[Command, list[str]]:
         if name in COMMANDS:
             return load(name), list(words[count:])
     name = words[0]
-    if name in ("image", "container"):
+    if name in GROUPS:
         if len(words) > 1 and not words[1].startswith("-"):
             name = f"{name} {words[1]}"
         else:

@@ -22,9 +22,9 @@ DOCKER_LATER = (
     "--cpu-percent --cpu-rt-period --cpu-rt-runtime --detach-keys --disable-content-trust "
     "--domainname --gpus --health-cmd --health-interval "
     "--health-retries --health-start-interval --health-start-period --health-timeout "
-    "--io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --link "
-    "--link-local-ip --log-driver --log-opt --mac-address --memory-swappiness --net-alias "
-    "--network-alias --no-healthcheck --pid "
+    "--io-maxbandwidth --io-maxiops --ip6 --ipc --isolation --kernel-memory --link "
+    "--link-local-ip --log-driver --log-opt --memory-swappiness --net-alias "
+    "--no-healthcheck --pid "
     "--restart --runtime --storage-opt --use-api-socket --uts "
     "--volume-driver --volumes-from"
 )
@@ -50,14 +50,18 @@ OPTIONS = tuple(sorted((
     Option("--hostname -h", "the container's host name", value="NAME"),
     Option("--init", "run a tiny init that passes signals on and reaps orphans"),
     Option("--interactive -i", "pass the standard input to the container"),
+    Option("--ip", "an address on a network of yours, instead of any", value="ADDRESS"),
     Option("--label -l", "set a label", value="NAME[=VALUE]", many=True),
     Option("--label-file", "read labels from a file", value="FILE", many=True),
+    Option("--mac-address", "the adapter's, instead of one made from its address", value="MAC"),
     Option("--mount", "attach a directory of the host or a tmpfs: "
            "type=bind,source=DIR,target=DIR[,readonly] or type=tmpfs,target=DIR", value="SPEC",
            many=True),
     Option("--name", "the container's name", value="NAME"),
-    Option("--network", "none: an own network with nothing in it; host: the host's", value="MODE",
-           default=""),
+    Option("--network", "none: an own network with nothing in it (the default without --publish); "
+           "bridge, or a network of yours: adapters of its own; host: the host's; container:NAME: "
+           "that container's", value="NETWORK"),
+    Option("--network-alias", "one more name on a network of yours", value="NAME", many=True),
     Option("--platform", "the image's platform: os[/arch[/variant]]", value="PLATFORM"),
     Option("--privileged", "all capabilities that the engine has, all devices, no masked paths"),
     Option("--publish -p", "lead a port of the host to one of the container; without HOST any that "
@@ -159,6 +163,7 @@ def make_settings(values: Values) -> Settings:
         sources=sources,
         read_only=values.flag("read-only"),
         network=values.text("network") or "",
+        endpoint=arguments.endpoint(values),
         ports=arguments.ports(values.many("publish")),
         publish_all=values.flag("publish-all"),
         exposed=values.many("expose"),

@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 
 
 def rebuild(home: Home) -> None:
-    """Write both tables anew, from what is defined and what lives; without any network they go.
-    Nothing happens where nft is missing."""
+    """Write both tables anew, from what is defined and what lives; without any network they go,
+    and forwarding with them. Nothing happens where nft is missing."""
     if not nft.is_available():
         return
     mark, defined = networks.tag(home), networks.all_of(home)
+    state = f"{home.run}.forwarding"  # empty after a boot, as the switch is
     if not defined:
         nft.apply(firewall.gone(mark))
+        forwarding.restore(state)
         return
-    guard = forwarding.enable(f"{networks.directory(home)}.forwarding")
+    guard = forwarding.enable(state)
     living = list(networks.living(home))
     endpoints = [endpoint for each in living for endpoint in each["endpoints"]]
     ports = [port for each in living for port in each["ports"]]

@@ -62,14 +62,14 @@ class Connection:
         if not is_own(self.record):
             return
         from ..network.links import Links, inside
-        from . import naming, nameserver
+        from . import nameserver, naming
 
         inner = inside(process.pidfd, Links)
         try:
             with networks.lock(self.home):
                 network = networks.find(self.home, self.record.network)
                 endpoint = choose(self.home, self.record, network, self.record.endpoint)
-                state = {
+                state: dict[str, Any] = {
                     "name": self.record.name,
                     "hostname": self.record.hostname,
                     "endpoints": [endpoint],
@@ -100,7 +100,8 @@ def choose(
 ) -> dict[str, Any]:
     """What a container gets on a network; the caller holds the lock until it is saved.
 
-    wanted: "ip", "mac", "aliases" as they were asked for. number: of the adapter, eth0, eth1… EngineError when an address is taken, or none is free.
+    wanted: "ip", "mac", "aliases" as they were asked for. number: of the adapter, eth0, eth1…
+    EngineError when an address is taken, or none is free.
     """
     from ..network import addresses
 
@@ -295,7 +296,11 @@ def describe(home: Home, record: Record) -> dict[str, Any]:
     first = shown.get(record.network) or describe_endpoint({})
     names = ("IPAddress", "IPPrefixLen", "Gateway", "MacAddress", "GlobalIPv6Address",
              "GlobalIPv6PrefixLen", "IPv6Gateway")  # fmt: skip
-    return {"Networks": shown, "Ports": publishing.of(home, record), **{name: first[name] for name in names}}
+    return {
+        "Networks": shown,
+        "Ports": publishing.of(home, record),
+        **{name: first[name] for name in names},
+    }
 
 
 def describe_endpoint(endpoint: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import os
 from .. import files, jsonio
 from ..errors import EngineError
 from ..image.digest import digest_of
-from ..network import addresses
 from . import home as homes
 from . import record as records
 
@@ -109,6 +108,8 @@ def define(
 
     subnets, gateways: one of each version at most; what is not given is chosen.
     """
+    from ..network import addresses
+
     check_name(name)
     if load(home, name) is not None or name in MODES:
         raise EngineError(f"network with name {name} already exists")
@@ -154,6 +155,8 @@ def check_name(name: str) -> None:
 
 
 def _gateway(subnet: Subnet, gateways: Sequence[str]) -> str:
+    from ..network import addresses
+
     for gateway in gateways:
         if addresses.parse(gateway)[0] == subnet.version:
             if subnet.number(gateway) in (None, 0):
@@ -175,6 +178,7 @@ def has_ipv6() -> bool:
 
 def taken_subnets(home: Home) -> list[Subnet]:
     """What new networks must keep out of: the defined ones, and where this host's routes lead."""
+    from ..network import addresses
     from ..network.links import Links
 
     found = [

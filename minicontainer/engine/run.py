@@ -223,7 +223,11 @@ def attend(
 ) -> int:
     """Supervise a process to its end, with the user's terminal in raw mode if asked."""
     try:
-        how: dict[str, Any] = {"forward": forward, "on_resize": streams.on_resize, "services": services}
+        how: dict[str, Any] = {
+            "forward": forward,
+            "on_resize": streams.on_resize,
+            "services": services,
+        }
         if raw:
             with terminal.Raw(0):
                 return supervise(process, streams.pumps, **how)

@@ -52,6 +52,18 @@ def enable(state: str) -> list[str]:
     return guard
 
 
+def restore(state: str) -> None:
+    """Switch it off again where it was off before us; nothing happens where we never did."""
+    try:
+        guard: list[str] = jsonio.read(state)
+    except FileNotFoundError:
+        return
+    for family in guard:
+        if os.path.exists(f"{_SETTINGS}/{_SWITCHES[family]}"):
+            _write(f"{_SETTINGS}/{_SWITCHES[family]}", "0")
+    os.unlink(state)
+
+
 def _keep_advertised_routes() -> None:
     """A host that forwards forgets the routers that advertise themselves, its own way out, unless
     accept_ra is 2 (Linux, networking/ip-sysctl.rst)."""

@@ -82,3 +82,5 @@ class Engine:
         if containers.is_dir():
             for identifier in os.listdir(containers):
                 self.run("rm", "--force", identifier, check=False)
+        if (self.root / "networks").is_dir():
+            self.run("network", "prune", "--force", check=False)
