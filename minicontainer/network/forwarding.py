@@ -29,9 +29,7 @@ def enable(state: str) -> list[str]:
     state: the file that remembers it; what it says of an earlier boot is forgotten. EngineError
     when the kernel refuses.
     """
-    boot = _read(_BOOT)
-    known: dict[str, Any] = jsonio.read(state) if os.path.exists(state) else {}
-    guard: list[str] = known["guard"] if known.get("boot") == boot else []
+    guard = _remembered(state)
     for family, switch in _SWITCHES.items():
         path = f"{_SETTINGS}/{switch}"
         if not os.path.exists(path) or _read(path) != "0":
@@ -39,7 +37,7 @@ def enable(state: str) -> list[str]:
         if family not in guard:
             guard.append(family)
             # First, or a kill leaves a router.
-            files.write_atomic(state, jsonio.dumps({"boot": boot, "guard": guard}))
+            files.write_atomic(state, jsonio.dumps({"boot": _read(_BOOT), "guard": guard}))
         try:
             if family == "ipv6":
                 _keep_advertised_routes()
@@ -54,14 +52,18 @@ def enable(state: str) -> list[str]:
 
 def restore(state: str) -> None:
     """Switch it off again where it was off before us; nothing happens where we never did."""
-    try:
-        guard: list[str] = jsonio.read(state)
-    except FileNotFoundError:
-        return
-    for family in guard:
+    for family in _remembered(state):
         if os.path.exists(f"{_SETTINGS}/{_SWITCHES[family]}"):
             _write(f"{_SETTINGS}/{_SWITCHES[family]}", "0")
-    os.unlink(state)
+    if os.path.exists(state):
+        os.unlink(state)
+
+
+def _remembered(state: str) -> list[str]:
+    """What was off before us since the machine was started."""
+    known: dict[str, Any] = jsonio.read(state) if os.path.exists(state) else {}
+    found: list[str] = known["guard"] if known.get("boot") == _read(_BOOT) else []
+    return found
 
 
 def _keep_advertised_routes() -> None:

@@ -48,6 +48,15 @@ def test_what_was_before_the_last_boot_is_forgotten(host: Namespace, tmp_path: P
     assert enable(host, tmp_path / "state") == []
 
 
+def test_it_is_switched_off_again_where_it_was_off(host: Namespace, tmp_path: Path) -> None:
+    host.write(IPV6, "1")
+    enable(host, tmp_path / "state")
+    for _ in range(2):
+        host.call(lambda: forwarding.restore(str(tmp_path / "state")))
+        assert (read(host, IPV4), read(host, IPV6)) == ("0", "1")
+    assert not (tmp_path / "state").exists()
+
+
 def test_the_way_out_that_a_router_advertises_is_kept(host: Namespace, tmp_path: Path) -> None:
     host.ip("link add up0 type veth peer name up1")
     assert read(host, "/proc/sys/net/ipv6/conf/up0/accept_ra") == "1"
