@@ -11,14 +11,9 @@ import os
 from .. import files, jsonio
 from ..errors import EngineError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 CHAPTER = 13
 
 _SETTINGS = "/proc/sys/net"
-_BOOT = "/proc/sys/kernel/random/boot_id"
 _SWITCHES = {"ipv4": "ipv4/ip_forward", "ipv6": "ipv6/conf/all/forwarding"}
 
 
@@ -26,18 +21,16 @@ def enable(state: str) -> list[str]:
     """Switch forwarding on for IPv4 and IPv6; those of the two that were off before us, which is
     what `firewall.ruleset` calls its guard.
 
-    state: the file that remembers it; what it says of an earlier boot is forgotten. EngineError
-    when the kernel refuses.
+    state: the file that remembers it until the next boot. EngineError when the kernel refuses.
     """
-    guard = _remembered(state)
+    guard: list[str] = jsonio.read(state) if os.path.exists(state) else []
     for family, switch in _SWITCHES.items():
         path = f"{_SETTINGS}/{switch}"
         if not os.path.exists(path) or _read(path) != "0":
             continue  # no IPv6 here, or somebody forwards
         if family not in guard:
             guard.append(family)
-            # First, or a kill leaves a router.
-            files.write_atomic(state, jsonio.dumps({"boot": _read(_BOOT), "guard": guard}))
+            files.write_atomic(state, jsonio.dumps(guard))  # first, or a kill leaves a router
         try:
             if family == "ipv6":
                 _keep_advertised_routes()
@@ -52,18 +45,14 @@ def enable(state: str) -> list[str]:
 
 def restore(state: str) -> None:
     """Switch it off again where it was off before us; nothing happens where we never did."""
-    for family in _remembered(state):
+    try:
+        guard: list[str] = jsonio.read(state)
+    except FileNotFoundError:
+        return
+    for family in guard:
         if os.path.exists(f"{_SETTINGS}/{_SWITCHES[family]}"):
             _write(f"{_SETTINGS}/{_SWITCHES[family]}", "0")
-    if os.path.exists(state):
-        os.unlink(state)
-
-
-def _remembered(state: str) -> list[str]:
-    """What was off before us since the machine was started."""
-    known: dict[str, Any] = jsonio.read(state) if os.path.exists(state) else {}
-    found: list[str] = known["guard"] if known.get("boot") == _read(_BOOT) else []
-    return found
+    os.unlink(state)
 
 
 def _keep_advertised_routes() -> None:

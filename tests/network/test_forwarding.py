@@ -1,8 +1,7 @@
-"""Forwarding is switched on once, and what was before is remembered until the next boot."""
+"""Forwarding is switched on once, and what was before is remembered."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,13 +38,6 @@ def test_it_is_switched_on_and_remembered(host: Namespace, tmp_path: Path) -> No
 def test_who_forwards_already_goes_on_as_before(host: Namespace, tmp_path: Path) -> None:
     host.write(IPV4, "1")
     assert enable(host, tmp_path / "state") == ["ipv6"]
-
-
-def test_what_was_before_the_last_boot_is_forgotten(host: Namespace, tmp_path: Path) -> None:
-    enable(host, tmp_path / "state")
-    known = json.loads((tmp_path / "state").read_text())
-    (tmp_path / "state").write_text(json.dumps({**known, "boot": "another"}))
-    assert enable(host, tmp_path / "state") == []
 
 
 def test_it_is_switched_off_again_where_it_was_off(host: Namespace, tmp_path: Path) -> None:
