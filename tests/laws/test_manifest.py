@@ -21,7 +21,11 @@ STAGE_LINES = 132
 NEW_LINES = 36
 
 READY = stages.ready()
-KERNEL = [path for path in source.files("minicontainer/kernel") if path.name != "__init__.py"]
+MODULES = [
+    path
+    for path in source.files("minicontainer/kernel", "minicontainer/network")
+    if path.name != "__init__.py"
+]
 
 
 def label(chapter: Chapter) -> str:
@@ -37,7 +41,7 @@ def born_in(path: Path) -> int:
     raise AssertionError(f"{path.name} does not say in which chapter it is born: CHAPTER = N")
 
 
-BIRTHS = {source.module_name(path): born_in(path) for path in KERNEL}
+BIRTHS = {source.module_name(path): born_in(path) for path in MODULES}
 
 
 def test_the_chapters_are_in_order() -> None:
