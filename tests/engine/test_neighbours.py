@@ -119,7 +119,7 @@ def test_the_default_network_has_no_names(engine: Engine) -> None:
 def test_connecting_a_running_container_brings_it_the_names(engine: Engine) -> None:
     """Also one that began on the default network, without a resolver in its file."""
     start(engine, "web", "--network", "shop", "--hostname", "box")
-    start(engine, "asker", command="sleep 1000")
+    start(engine, "asker", "--network", "bridge", command="sleep 1000")
     assert exec_in(engine, "asker", "wget -qO- http://web/") == ""
     engine.run("network", "connect", "--alias", "me", "shop", "asker")
     assert exec_in(engine, "asker", "wget -qO- http://web/") == "from box\n"
