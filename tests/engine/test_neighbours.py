@@ -13,14 +13,19 @@ from tests.support.network import Outside
 
 pytestmark = [pytest.mark.root, pytest.mark.tools("busybox")]
 
-WEB = "mkdir /w; echo from $(hostname) >/w/index.html; exec httpd -f -p 80 -h /w"
+WEB = "mkdir /w; echo from $(hostname) >/w/index.html; httpd -p 80 -h /w; echo up; exec sleep 1000"
 
 
 def start(engine: Engine, name: str, *options: str, command: str = WEB) -> str:
-    """A web server that says who it is; its id."""
-    return engine.output(
-        "run", "--detach", "--name", name, *options, "starter", "sh", "-c", command
-    )
+    """A web server that says who it is, once it listens; its id."""
+    id = engine.output("run", "--detach", "--name", name, *options, "starter", "sh", "-c", command)
+    if command == WEB:
+        log = engine.start("logs", "--follow", name)
+        assert log.stdout is not None
+        assert log.stdout.readline() == "up\n"
+        log.terminate()
+        log.communicate()
+    return id
 
 
 def ask(engine: Engine, script: str, *options: str) -> str:
