@@ -235,7 +235,7 @@ def load(name: str) -> Command:
 
 
 def _overview() -> str:
-    commands = "\n".join(f"  {name:<18}{load(name).summary}" for name in COMMANDS)
+    commands = "\n".join(f"  {name:<20}{load(name).summary}" for name in COMMANDS)
     return f"{help_text(GLOBAL)}\n\nCommands:\n{commands}"
 
 

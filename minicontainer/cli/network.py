@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..engine import names, networking, networks, teardown
+from ..engine import connecting, firewalling, names, networks, teardown
 from ..engine.home import Home
 from ..errors import EngineError
 from . import arguments, output
@@ -19,8 +19,6 @@ def create(home: Home, values: Values) -> int:
     driver = values.text("driver")
     if driver not in (None, "bridge"):
         raise EngineError(f"network driver {driver!r} is not known", hint="bridge is the only one")
-    from ..engine import firewalling
-
     home.make()
     teardown.reconcile(home)
     with networks.lock(home):
@@ -127,6 +125,7 @@ def remove(home: Home, values: Values) -> int:
                               hint="network prune takes an idle one down")  # fmt: skip
         with networks.lock(home):
             networks.remove(home, networks.find(home, word))
+            firewalling.rebuild(home)
         print(word)
 
     return output.for_each(values.words, one, forgive="not found" if values.flag("force") else None)
@@ -144,6 +143,7 @@ def prune(home: Home, values: Values) -> int:
             if not networks.containers(home, network["name"]):
                 networks.remove(home, network)
                 print(network["name"])
+        firewalling.rebuild(home)
     return 0
 
 
@@ -158,7 +158,7 @@ def connect(home: Home, values: Values) -> int:
     wanted: dict[str, Any] = {"aliases": values.many("alias")}
     if values.text("ip"):
         wanted["ip"] = values.text("ip")
-    networking.attach(home, record, network, wanted)
+    connecting.attach(home, record, network, wanted)
     return 0
 
 
@@ -169,7 +169,7 @@ def disconnect(home: Home, values: Values) -> int:
     word, container = values.words
     with networks.lock(home):
         network = networks.find(home, word)
-    networking.detach(home, names.find(home, container), network)
+    connecting.detach(home, names.find(home, container), network)
     return 0
 
 

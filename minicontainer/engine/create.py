@@ -9,7 +9,7 @@ from ..errors import EngineError
 from ..image.blobs import explain
 from ..image.store import ImageNotFound
 from ..kernel import cgroups, overlay
-from . import lifetime, names, networking, publishing, security, teardown, userns
+from . import connecting, lifetime, names, publishing, security, teardown, userns
 from . import limits as limiting
 from . import record as records
 from .fetch import fetch, is_usable
@@ -37,7 +37,7 @@ class Settings:
     when they are missing. groups: names or numbers to add. ulimits: OCI rlimits. limits,
     devices, names, ports (PortBindings): docker's HostConfig fields (see `limits`, `naming`,
     `publishing`); exposed: as --expose; device_rules: `c 10:200 rwm`.
-    network: see `networking.check`; endpoint: "ip", "mac" and "aliases" on it.
+    network: see `connecting.check`; endpoint: "ip", "mac" and "aliases" on it.
     privileged, cap_add, cap_drop: as the options of `run`; security: what --security-opt says;
     userns: see `userns.choose`.
     """
@@ -142,7 +142,7 @@ def create(
     until `teardown`. Raises EngineError; nothing is left then.
     """
     home.make()
-    settings.network = networking.check(home, settings)
+    settings.network = connecting.check(home, settings)
     made = None if settings.pull == "always" else _make(home, settings, on_created)
     if made is None:
         fetch(home, settings.image, settings.pull, settings.platform, on_pull)

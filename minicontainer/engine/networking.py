@@ -12,7 +12,6 @@ import os
 
 from .. import files, jsonio
 from ..errors import EngineError
-from ..kernel import users
 from . import networks, publishing
 
 TYPE_CHECKING = False
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from ..kernel.process import Process
     from ..network.ports import Port
     from ..runtime.supervise import Service
-    from .create import Settings
     from .firewalling import Change
     from .home import Home
     from .record import Record
@@ -231,57 +229,6 @@ def save(home: Home, id: str, state: dict[str, Any]) -> None:
     files.write_atomic(home.live(id, networks.FILE), jsonio.dumps(state), mode=0o600)
 
 
-def check(home: Home, settings: Settings) -> str:
-    """What a container's --network comes to: none, host, bridge, a network's name, or
-    `container:ID`. EngineError for what cannot be, in docker's words."""
-    word = settings.network or default(settings)
-    word = networks.DEFAULT if word == "default" else word
-    defined = word not in (*networks.MODES, networks.DEFAULT) and word[:10] != "container:"
-    if word[:10] == "container:":
-        _check_shared(settings)
-        from . import ending, names
-
-        other = names.find(home, word[10:])
-        ending.require_running(home, other)
-        return f"container:{other.id}"
-    if not defined and settings.endpoint.get("aliases"):
-        raise EngineError(
-            "network-scoped alias is supported only for containers in user defined networks"
-        )
-    if not defined and settings.endpoint.get("ip"):
-        raise EngineError("user specified IP address is supported on user defined networks only")
-    if word in networks.MODES:
-        return word
-    if users.is_mapped():
-        raise EngineError(
-            f"the network {word!r} wants the host's root",
-            hint="an ordinary user has --network none or host",
-        )
-    if defined:
-        word = str(networks.find(home, word)["name"])
-    return word
-
-
-def default(settings: Settings) -> str:
-    """The network of `run` when nobody says: none, until chapter 12 has its lesson; the default
-    one where ports are to be published."""
-    asks = settings.ports or settings.publish_all
-    return networks.DEFAULT if asks and not users.is_mapped() else "none"
-
-
-def _check_shared(settings: Settings) -> None:
-    """Whoever joins another's network has that one's names and addresses."""
-    for given, what in (
-        (settings.hostname, "hostname"),
-        (settings.names.get("Dns"), "dns"),
-        (settings.names.get("ExtraHosts"), "custom host-to-IP mapping"),
-        (settings.endpoint.get("mac"), "mac-address"),
-        (settings.endpoint.get("ip"), "ip"),
-    ):
-        if given:
-            raise EngineError(f"conflicting options: {what} and the network mode")
-
-
 def shared_with(record: Record) -> str:
     """The id of the container whose network this one shares; "" for none."""
     return record.network[10:] if record.network.startswith("container:") else ""
@@ -315,61 +262,3 @@ def describe_endpoint(endpoint: dict[str, Any]) -> dict[str, Any]:
         "IPv6Gateway": endpoint.get("gateway6", ""),
         "Aliases": endpoint.get("aliases") or None,
     }
-
-
-def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """`network connect`: give a running container one more adapter."""
-    from ..network.links import Links, inside
-    from . import ending, nameserver
-
-    live = ending.require_running(home, record)
-    state = load(home, record.id)
-    if state is None:
-        raise EngineError(
-            f"container {record.name} cannot be connected: it has --network {record.network}"
-        )
-    if any(each["network"] == network["name"] for each in state["endpoints"]):
-        raise EngineError(
-            f"endpoint with name {record.name} already exists in network {network['name']}"
-        )
-    pidfd = os.pidfd_open(live.pid)
-    inner = None
-    try:
-        inner = inside(pidfd, Links)
-        with networks.lock(home):
-            state = load(home, record.id) or state
-            used = {each["interface"] for each in state["endpoints"]}
-            number = next(n for n in range(len(used) + 1) if f"eth{n}" not in used)
-            endpoint = choose(home, record, network, wanted, number)
-            endpoint["default"] = not any(each["default"] for each in state["endpoints"])
-            state["endpoints"].append(endpoint)
-            save(home, record.id, state)
-            try:
-                lay(home, network, endpoint, inner, live.pid, [])
-            except BaseException:
-                state["endpoints"].remove(endpoint)
-                save(home, record.id, state)
-                cut(home, [endpoint], []).finish()
-                raise
-        nameserver.follow(home, record, pidfd, state["endpoints"], state["resolver"])
-    finally:
-        if inner is not None:
-            inner.close()
-        os.close(pidfd)
-
-
-def detach(home: Home, record: Record, network: dict[str, Any]) -> None:
-    """`network disconnect`: take a running container's adapter on a network away."""
-    from . import naming
-
-    with networks.lock(home):
-        state = load(home, record.id) or {"endpoints": []}
-        found = [each for each in state["endpoints"] if each["network"] == network["name"]]
-        if not found:
-            raise EngineError(
-                f"container {record.name} is not connected to network {network['name']}"
-            )
-        state["endpoints"].remove(found[0])
-        save(home, record.id, state)
-        cut(home, found, []).finish()
-    naming.write_files(home, record, state["endpoints"])

@@ -196,13 +196,13 @@ def taken_subnets(home: Home) -> list[Subnet]:
 
 def remove(home: Home, network: dict[str, Any]) -> None:
     """Take a network down and forget it; EngineError while somebody is on it. The caller holds
-    the lock. The default one comes back when it is used again."""
+    the lock, and renews the firewall (`firewalling.rebuild`). The default one comes back when it is
+    used again."""
     here = containers(home, network["name"])
     if here:
         names = ", ".join(sorted(each["name"] for each in here))
         raise EngineError(f"network {network['name']} has active endpoints: {names}")
     from ..network.links import Links
-    from . import firewalling
 
     links = Links()
     try:
@@ -210,7 +210,6 @@ def remove(home: Home, network: dict[str, Any]) -> None:
     finally:
         links.close()
     os.unlink(f"{directory(home)}/{network['name']}.json")
-    firewalling.rebuild(home)
 
 
 def living(home: Home) -> Iterator[dict[str, Any]]:

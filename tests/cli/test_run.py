@@ -344,7 +344,8 @@ def test_what_runs_has_not_finished(engine: Engine, starter: str) -> None:
 
 def test_networks_that_there_are_not(engine: Engine, starter: str) -> None:
     for name, said in (
-        ("foo", "no such network: foo"), ("bridge", "network 'bridge' is not implemented yet"),
-    ):  # fmt: skip
+        ("foo", "network foo not found"),
+        ("container:foo", "no such container: foo"),
+    ):
         done = engine.run("run", "--network", name, starter, "true", check=False)
         assert (done.returncode, done.stderr.splitlines()[0]) == (125, f"minicontainer: {said}")

@@ -82,8 +82,3 @@ def test_how_it_is_asked_to_end() -> None:
     assert compose(config).stop_signal == "SIGQUIT"
     record = compose(config, stop_signal="INT", stop_timeout=0)
     assert (record.stop_signal, record.stop_timeout) == ("INT", 0)
-
-
-def test_a_network_that_is_not_there_yet() -> None:
-    with pytest.raises(EngineError, match="network 'bridge' is not implemented yet"):
-        compose(network="bridge")

@@ -13,14 +13,19 @@ from tests.support.network import Outside
 
 pytestmark = [pytest.mark.root, pytest.mark.tools("busybox")]
 
-WEB = "mkdir /w; echo from $(hostname) >/w/index.html; exec httpd -f -p 80 -h /w"
+WEB = "mkdir /w; echo from $(hostname) >/w/index.html; httpd -p 80 -h /w; echo up; exec sleep 1000"
 
 
 def start(engine: Engine, name: str, *options: str, command: str = WEB) -> str:
-    """A web server that says who it is; its id."""
-    return engine.output(
-        "run", "--detach", "--name", name, *options, "starter", "sh", "-c", command
-    )
+    """A web server that says who it is, once it listens; its id."""
+    id = engine.output("run", "--detach", "--name", name, *options, "starter", "sh", "-c", command)
+    if command == WEB:
+        log = engine.start("logs", "--follow", name)
+        assert log.stdout is not None
+        assert log.stdout.readline() == "up\n"
+        log.terminate()
+        log.communicate()
+    return id
 
 
 def ask(engine: Engine, script: str, *options: str) -> str:
@@ -119,7 +124,7 @@ def test_the_default_network_has_no_names(engine: Engine) -> None:
 def test_connecting_a_running_container_brings_it_the_names(engine: Engine) -> None:
     """Also one that began on the default network, without a resolver in its file."""
     start(engine, "web", "--network", "shop", "--hostname", "box")
-    start(engine, "asker", command="sleep 1000")
+    start(engine, "asker", "--network", "bridge", command="sleep 1000")
     assert exec_in(engine, "asker", "wget -qO- http://web/") == ""
     engine.run("network", "connect", "--alias", "me", "shop", "asker")
     assert exec_in(engine, "asker", "wget -qO- http://web/") == "from box\n"

@@ -22,7 +22,6 @@ from tests.support.network import Outside
 
 pytestmark = [pytest.mark.root, pytest.mark.tools("busybox", "nft", "curl"), pytest.mark.vm]
 
-BRIDGE = ("--network", "bridge")
 SERVE = r"""
 mkdir -p /tmp/cgi-bin
 printf '#!/bin/sh\necho; echo $REMOTE_ADDR asks $(hostname)\n' > /tmp/cgi-bin/who
@@ -128,9 +127,8 @@ def test_from_another_container_and_from_itself(
     serve(stack, engine, "web", "-p", "5001:5000")
     url = f"http://{outside.host4}:5001/cgi-bin/who"
     assert engine.output("exec", "web", "wget", "-qO-", url).endswith("asks web")
-    assert engine.output("run", "--rm", *BRIDGE, "starter", "wget", "-qO-", url).endswith(
-        "asks web"
-    )
+    command = ["--rm", "--network", "bridge", "starter", "wget", "-qO-", url]
+    assert engine.output("run", *command).endswith("asks web")
 
 
 def test_a_port_that_is_taken(stack: contextlib.ExitStack, engine: Engine) -> None:

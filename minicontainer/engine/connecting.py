@@ -1,0 +1,124 @@
+"""Which network a container is to have, and what `network connect` and `disconnect` change."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import EngineError
+from ..kernel import users
+from . import ending, names, networking, networks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .create import Settings
+    from .home import Home
+    from .record import Record
+
+
+def check(home: Home, settings: Settings) -> str:
+    """What a container's --network comes to: none, host, bridge, a network's name, or
+    `container:ID`. EngineError for what cannot be, in docker's words."""
+    word = settings.network or default(settings)
+    word = networks.DEFAULT if word == "default" else word
+    defined = word not in (*networks.MODES, networks.DEFAULT) and word[:10] != "container:"
+    if word[:10] == "container:":
+        _check_shared(settings)
+        other = names.find(home, word[10:])
+        ending.require_running(home, other)
+        return f"container:{other.id}"
+    if not defined and settings.endpoint.get("aliases"):
+        raise EngineError(
+            "network-scoped alias is supported only for containers in user defined networks"
+        )
+    if not defined and settings.endpoint.get("ip"):
+        raise EngineError("user specified IP address is supported on user defined networks only")
+    if word in networks.MODES:
+        return word
+    if users.is_mapped():
+        raise EngineError(
+            f"the network {word!r} wants the host's root",
+            hint="an ordinary user has --network none or host",
+        )
+    if defined:
+        word = str(networks.find(home, word)["name"])
+    return word
+
+
+def default(settings: Settings) -> str:
+    """The network of `run` when nobody says: none, until chapter 12 has its lesson; the default
+    one where ports are to be published."""
+    asks = settings.ports or settings.publish_all
+    return networks.DEFAULT if asks and not users.is_mapped() else "none"
+
+
+def _check_shared(settings: Settings) -> None:
+    """Whoever joins another's network has that one's names and addresses."""
+    for given, what in (
+        (settings.hostname, "hostname"),
+        (settings.names.get("Dns"), "dns"),
+        (settings.names.get("ExtraHosts"), "custom host-to-IP mapping"),
+        (settings.endpoint.get("mac"), "mac-address"),
+        (settings.endpoint.get("ip"), "ip"),
+    ):
+        if given:
+            raise EngineError(f"conflicting options: {what} and the network mode")
+
+
+def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """`network connect`: give a running container one more adapter."""
+    from ..network.links import Links, inside
+    from . import nameserver
+
+    live = ending.require_running(home, record)
+    state = networking.load(home, record.id)
+    if state is None:
+        raise EngineError(
+            f"container {record.name} cannot be connected: it has --network {record.network}"
+        )
+    if any(each["network"] == network["name"] for each in state["endpoints"]):
+        raise EngineError(
+            f"endpoint with name {record.name} already exists in network {network['name']}"
+        )
+    pidfd = os.pidfd_open(live.pid)
+    inner = None
+    try:
+        inner = inside(pidfd, Links)
+        with networks.lock(home):
+            state = networking.load(home, record.id) or state
+            used = {each["interface"] for each in state["endpoints"]}
+            number = next(n for n in range(len(used) + 1) if f"eth{n}" not in used)
+            endpoint = networking.choose(home, record, network, wanted, number)
+            endpoint["default"] = not any(each["default"] for each in state["endpoints"])
+            state["endpoints"].append(endpoint)
+            networking.save(home, record.id, state)
+            try:
+                networking.lay(home, network, endpoint, inner, live.pid, [])
+            except BaseException:
+                state["endpoints"].remove(endpoint)
+                networking.save(home, record.id, state)
+                networking.cut(home, [endpoint], []).finish()
+                raise
+        nameserver.follow(home, record, pidfd, state["endpoints"], state["resolver"])
+    finally:
+        if inner is not None:
+            inner.close()
+        os.close(pidfd)
+
+
+def detach(home: Home, record: Record, network: dict[str, Any]) -> None:
+    """`network disconnect`: take a running container's adapter on a network away."""
+    from . import naming
+
+    with networks.lock(home):
+        state = networking.load(home, record.id) or {"endpoints": []}
+        found = [each for each in state["endpoints"] if each["network"] == network["name"]]
+        if not found:
+            raise EngineError(
+                f"container {record.name} is not connected to network {network['name']}"
+            )
+        state["endpoints"].remove(found[0])
+        networking.save(home, record.id, state)
+        networking.cut(home, found, []).finish()
+    naming.write_files(home, record, state["endpoints"])
