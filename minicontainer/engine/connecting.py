@@ -6,7 +6,7 @@ import os
 
 from ..errors import EngineError
 from ..kernel import users
-from . import ending, names, networking, networks
+from . import ending, names, networking, networks, publishing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,6 +119,9 @@ def detach(home: Home, record: Record, network: dict[str, Any]) -> None:
                 f"container {record.name} is not connected to network {network['name']}"
             )
         state["endpoints"].remove(found[0])
+        gone = [port for port in state["ports"] if port["address4"] == found[0]["address4"]]
+        state["ports"] = [port for port in state["ports"] if port not in gone]
         networking.save(home, record.id, state)
-        networking.cut(home, found, []).finish()
+        networking.cut(home, found, gone).finish()
+        publishing.forget(gone)
     naming.write_files(home, record, state["endpoints"])

@@ -83,7 +83,7 @@ class Connection:
         finally:
             inner.close()
         if state["ports"]:
-            self.services.append(publishing.relay(self.held, endpoint))
+            self.services.append(publishing.relay(self.home, self.record, self.held))
         server.settle()
         naming.write_files(self.home, self.record, state["endpoints"])
 
@@ -197,6 +197,7 @@ def disconnect(home: Home, id: str) -> None:
         # Before the end of the change: where all rules are written anew, these are not among them.
         os.unlink(home.live(id, networks.FILE))
         change.finish()
+        publishing.forget(state["ports"])
 
 
 def cut(home: Home, endpoints: list[dict[str, Any]], ports: list[dict[str, Any]]) -> Change:

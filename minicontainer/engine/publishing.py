@@ -78,28 +78,49 @@ def state(
     ]
 
 
-def relay(held: Iterable[Port], endpoint: dict[str, Any]) -> Relay:
-    """The service of the supervisor's loop that serves held ports.
-
-    IPv4 first: a program that listens on 0.0.0.0 alone is more frequent than one on [::] alone.
-    """
+def relay(home: Home, record: Record, held: Iterable[Port]) -> Relay:
+    """The service of the supervisor's loop that serves held ports."""
     from ..network.relay import Relay
 
-    made = Relay()
-    addresses = [endpoint[field] for field in ("address4", "address6") if endpoint[field]]
+    def addresses(port: Port) -> list[str]:
+        # Asked for each client: `network disconnect` may have taken them away. IPv4 first: a
+        # program that listens on 0.0.0.0 alone is more frequent than one on [::] alone.
+        for each in load(home, record) or []:
+            if (each["proto"], each["hostIp"], each["hostPort"]) == port.key:
+                return [each[field] for field in ("address4", "address6") if each[field]]
+        return []
+
+    made = Relay(addresses)
     for port in held:
-        made.add(port, addresses)
+        made.add(port)
     return made
+
+
+def forget(ports: Ports) -> None:
+    """Have the kernel forget the flows of ports that are published no more."""
+    from ..network import conntrack
+
+    for address in {port[field] for port in ports for field in ("address4", "address6")} - {""}:
+        try:
+            conntrack.forget(address)
+        except OSError:
+            return  # a kernel that cannot be asked: they end when the client is silent
 
 
 def of(home: Home, record: Record) -> dict[str, Any]:
     """NetworkSettings.Ports of `inspect`: `5000/tcp` to its places on the host, or to None where
     it is only exposed. Empty for a container that does not live or has no network."""
+    ports = load(home, record)
+    return {} if ports is None else by_port(ports, record.exposed)
+
+
+def load(home: Home, record: Record) -> list[dict[str, Any]] | None:
+    """The "ports" of network.json; None where a container has none."""
     try:
-        state = jsonio.read(home.live(record.id, "network.json"))
+        found: list[dict[str, Any]] = jsonio.read(home.live(record.id, "network.json"))["ports"]
     except (FileNotFoundError, NotADirectoryError):
-        return {}
-    return by_port(state["ports"], record.exposed)
+        return None
+    return found
 
 
 def by_port(ports: Ports, exposed: Iterable[str]) -> dict[str, Any]:

@@ -10,9 +10,11 @@ import _socket
 import select
 import struct
 import time
+from errno import EHOSTUNREACH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .ports import Port
     from .relay import Relay
 
     Peer = tuple[str, int] | tuple[str, int, int, int]
@@ -31,18 +33,14 @@ _IP_PKTINFO, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 8, 49, 50
 
 
 class Exchange:
-    """What comes to one held socket, and the answers.
+    """What comes to one of the sockets of a held port, and the answers."""
 
-    target: the container's address and port.
-    """
+    __slots__ = ("relay", "socket", "port", "clients")
 
-    __slots__ = ("relay", "socket", "target", "family", "clients")
-
-    def __init__(self, relay: Relay, socket: _socket.socket, target: tuple[str, int]) -> None:
+    def __init__(self, relay: Relay, socket: _socket.socket, port: Port) -> None:
         self.relay = relay
         self.socket = socket
-        self.target = target
-        self.family = _socket.AF_INET6 if ":" in target[0] else _socket.AF_INET
+        self.port = port
         # The longest silent first.
         self.clients: dict[object, _Client] = {}
         if socket.family == _socket.AF_INET6:
@@ -94,10 +92,13 @@ class _Client:
         self.key = key
         self.peer = peer
         self.notes = notes
-        kind = _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK
-        self.socket = _socket.socket(exchange.family, kind)
+        targets = exchange.relay.targets(exchange.port)
+        if not targets:
+            raise OSError(EHOSTUNREACH, "the container has left the network")
+        family = _socket.AF_INET6 if ":" in targets[0][0] else _socket.AF_INET
+        self.socket = _socket.socket(family, _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK)
         try:
-            self.socket.connect(exchange.target)
+            self.socket.connect(targets[0])
         except BaseException:
             self.socket.close()
             raise

@@ -162,6 +162,11 @@ class Port:
         self.inner = inner
         self.sockets = sockets
 
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """What it is on the host."""
+        return self.proto, self.ip, self.number
+
 
 def hold(bindings: Mapping[str, Sequence[Mapping[str, str]]]) -> list[Port]:
     """Bind all ports, and listen; EngineError, and none of them is held, when one is taken."""

@@ -41,14 +41,16 @@ _IN, _OUT, _ERROR = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR
 class Relay:
     """All relaying for one container; a service of the supervisor's loop.
 
-    most: connections at a time; others wait in the kernel's queue. None: what our limit of open
-    files allows.
+    addresses: where a port leads at this moment; the first that takes a client has it. most:
+    connections at a time; others wait in the kernel's queue. None: what our limit of open files
+    allows.
     """
 
-    __slots__ = ("descriptor", "due", "most", "_epoll", "_watched", "_listeners", "_open",
-                 "_exchanges", "_pipes", "_spare")  # fmt: skip
+    __slots__ = ("descriptor", "due", "addresses", "most", "_epoll", "_watched", "_listeners",
+                 "_open", "_exchanges", "_pipes", "_spare")  # fmt: skip
 
-    def __init__(self, most: int | None = None) -> None:
+    def __init__(self, addresses: Callable[[Port], Sequence[str]], most: int | None = None) -> None:
+        self.addresses = addresses
         # Two sockets, and a pipe or two while bytes wait in them; a quarter of the files is ours.
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.most = most or max(1, min(soft, 16384) // 16)
@@ -62,17 +64,14 @@ class Relay:
         self._pipes: list[Pipe] = []
         self._spare = os.dup(self.descriptor)
 
-    def add(self, port: Port, addresses: Sequence[str]) -> None:
-        """Relay what comes to a held port to the first of the container's addresses that takes it.
-
-        The sockets stay the port's. Nothing happens for SCTP, which is no stream of bytes.
-        """
-        targets = [(address, port.inner) for address in addresses]
+    def add(self, port: Port) -> None:
+        """Relay what comes to a held port; its sockets stay its own. Nothing happens for SCTP,
+        which is no stream of bytes."""
         for socket in port.sockets:
             if port.proto == "udp":
-                self._exchanges.append(Exchange(self, socket, targets[0]))
+                self._exchanges.append(Exchange(self, socket, port))
             elif port.proto == "tcp":
-                self._listeners.append((socket.fileno(), self._acceptor(socket, targets)))
+                self._listeners.append((socket.fileno(), self._acceptor(socket, port)))
                 self.watch(socket.fileno(), _IN, self._listeners[-1][1])
 
     def serve(self) -> None:
@@ -132,7 +131,11 @@ class Relay:
         else:
             _close(pipe)
 
-    def _acceptor(self, listener: _socket.socket, targets: list[tuple[str, int]]) -> Handler:
+    def targets(self, port: Port) -> list[tuple[str, int]]:
+        """The container's addresses with its port."""
+        return [(address, port.inner) for address in self.addresses(port)]
+
+    def _acceptor(self, listener: _socket.socket, port: Port) -> Handler:
         def accept(_: int) -> None:
             try:
                 descriptor, _peer = listener._accept()  # type: ignore[attr-defined]
@@ -143,7 +146,7 @@ class Relay:
                 return
             client = _socket.socket(fileno=descriptor)
             client.setblocking(False)
-            self._open.add(connection := _Connection(self, client, list(targets)))
+            self._open.add(connection := _Connection(self, client, self.targets(port)))
             connection.connect()
             if len(self._open) >= self.most:
                 for number, handler in self._listeners:

@@ -181,14 +181,19 @@ def test_how_ports_are_shown(stack: contextlib.ExitStack, engine: Engine) -> Non
     assert list(found["Config"]["ExposedPorts"]) == ["9/tcp", "53/udp", "5000/tcp"]  # type: ignore[index]
 
 
+def service_in(stack: contextlib.ExitStack, engine: Engine, name: str) -> socket.socket:
+    """A UDP socket on port 5000 in a container's network."""
+    pid = inspect(engine, name)["State"]["Pid"]  # type: ignore[index]
+    inside = stack.enter_context(Namespace(f"/proc/{pid}/ns/net"))
+    return stack.enter_context(inside.listen("0.0.0.0", 5000, socket.SOCK_DGRAM))
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "outside"])
 def test_datagrams(
     stack: contextlib.ExitStack, engine: Engine, outside: Outside, address: str
 ) -> None:
     serve(stack, engine, "web", "-p", "5001:5000/udp")
-    pid = inspect(engine, "web")["State"]["Pid"]  # type: ignore[index]
-    inside = stack.enter_context(Namespace(f"/proc/{pid}/ns/net"))
-    service = stack.enter_context(inside.listen("0.0.0.0", 5000, socket.SOCK_DGRAM))
+    service = service_in(stack, engine, "web")
     if address == "outside":
         far = stack.enter_context(Namespace(outside.path))
         asking = far.connect(outside.host4, 5001, socket.SOCK_DGRAM)
@@ -203,6 +208,41 @@ def test_datagrams(
         service.sendto(data[::-1], peer)
         assert asking.recv(100) == b"noitseuq"
         assert (peer[0] == outside.address4) == (address == "outside")
+
+
+def test_a_client_that_goes_on_sending_reaches_the_next_container(
+    stack: contextlib.ExitStack, engine: Engine, outside: Outside
+) -> None:
+    """And not whoever has the address of the one before: the kernel remembers flows."""
+    datagram = socket.SOCK_DGRAM
+    far = stack.enter_context(Namespace(outside.path))
+    with contextlib.ExitStack() as life:
+        serve(life, engine, "one", "-p", "5001:5000/udp")
+        first = service_in(life, engine, "one")
+        asking = stack.enter_context(far.connect(outside.host4, 5001, datagram))
+        asking.send(b"to one")
+        assert first.recv(100) == b"to one"
+        before = address_of(engine, "one")
+    engine.run("run", "-d", "--name", "between", "--network", "bridge", "starter", "sleep", "1000")
+    assert address_of(engine, "between") == before
+    serve(stack, engine, "two", "-p", "5001:5000/udp")
+    second = service_in(stack, engine, "two")
+    asking.send(b"to two")
+    assert second.recvfrom(100)[0] == b"to two"
+
+
+def test_a_container_that_leaves_its_network_takes_its_ports_along(
+    stack: contextlib.ExitStack, engine: Engine, outside: Outside
+) -> None:
+    serve(stack, engine, "web", "-p", "5001:5000")
+    engine.run("network", "disconnect", "bridge", "web")
+    assert engine.output("port", "web") == ""
+    # Whoever has its address next is not meant.
+    serve(stack, engine, "next", "--network", "bridge")
+    done = subprocess.run(curl("127.0.0.1", 5001), capture_output=True, check=False)
+    assert (done.returncode, done.stdout) in ((52, b""), (56, b""))
+    outside_code = outside.run(*curl(outside.host4, 5001, "-w", "%{exitcode}"), check=False)
+    assert outside_code in ("52", "56")
 
 
 def test_the_end_leaves_nothing(stack: contextlib.ExitStack, engine: Engine) -> None:

@@ -63,9 +63,9 @@ def held(stack: contextlib.ExitStack, word: str) -> ports.Port:
 
 
 def relayed(stack: contextlib.ExitStack, port: ports.Port, *addresses: str, **how: int) -> Relay:
-    relay = Relay(**how)
+    relay = Relay(lambda _: addresses or (THERE4,), **how)
     stack.callback(relay.close)
-    relay.add(port, addresses or (THERE4,))
+    relay.add(port)
     return relay
 
 
@@ -193,6 +193,18 @@ def test_nobody_listens(stack: contextlib.ExitStack) -> None:
     stack.enter_context(Loop(relayed(stack, port, THERE4, THERE6)))
     assert client(stack, port).recv(10) == b""
     assert client(stack, port).recv(10) == b""  # and it goes on
+
+
+def test_a_port_that_leads_nowhere(stack: contextlib.ExitStack) -> None:
+    stream, datagram = held(stack, "127.0.0.1::9"), held(stack, "127.0.0.1::9/udp")
+    relay = Relay(lambda _: [])
+    stack.callback(relay.close)
+    relay.add(stream)
+    relay.add(datagram)
+    asker(stack).sendto(b"x", ("127.0.0.1", datagram.number))
+    asking = client(stack, stream)
+    assert is_quiet(relay)
+    assert asking.recv(10) == b""
 
 
 @pytest.mark.parametrize("who", ["client", "service"])
