@@ -55,6 +55,25 @@ def test_run_without_network(
     )
 
 
+@pytest.mark.tools("nft", "/usr/lib/podman/netavark")
+def test_run_with_a_published_port(
+    report: Report, engine_peer: Peer, others: list[Peer], starters: dict[str, str]
+) -> None:
+    """Docker's daemon has no bridge here: see peers.docker."""
+    work: dict[str, Callable[[], None]] = {}
+    for number, peer in enumerate((engine_peer, *others)):
+        if peer.name != "docker":
+            port = ["-p", f"{5001 + number}:5000"]
+            image = starters[peer.name]
+            work[f"{peer.name} run"] = partial(peer.run, "run", "--rm", *port, image, "true")
+    try:
+        times = measure.interleave(work, 20)
+    finally:
+        engine_peer.run("network", "prune", "--force")
+        peers.forget_podmans_network()
+    report.add("run --rm -p 5001:5000 IMAGE true (warm)", times, **{"podman run": 0.2})
+
+
 def test_exec(
     report: Report, engine_peer: Peer, others: list[Peer], starters: dict[str, str]
 ) -> None:

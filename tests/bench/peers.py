@@ -74,6 +74,7 @@ def podman(directory: Path) -> Peer | None:
     (directory / "containers.conf").write_text(
         f'[containers]\ndefault_ulimits=["nofile={LIMIT}:{LIMIT}","nproc=1024:1024"]\n'
         '[engine]\ncgroup_manager="cgroupfs"\nruntime="runc"\nevents_logger="file"\n'
+        f'[network]\nnetwork_backend="netavark"\nnetwork_config_dir="{directory}/networks"\n'
     )
     (directory / "storage.conf").write_text(
         f'[storage]\ndriver="overlay"\nrunroot="{directory}/run"\ngraphroot="{directory}/lib"\n'
@@ -84,6 +85,13 @@ def podman(directory: Path) -> Peer | None:
         "TMPDIR": str(directory),
     }
     return Peer("podman", ["podman"], environment, ["--tls-verify=false"])
+
+
+def forget_podmans_network() -> None:
+    """Podman leaves the mount of its namespaces and the tables of iptables when its last container
+    has gone; both are in the test run's own namespaces."""
+    for words in ("umount /run/netns", "nft delete table ip filter", "nft delete table ip nat"):
+        subprocess.run(words.split(), check=False, capture_output=True)
 
 
 @contextmanager
