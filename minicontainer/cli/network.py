@@ -31,7 +31,11 @@ def create(home: Home, values: Values) -> int:
             mtu=mtu(values.many("opt")),
             labels=arguments.labels([], values.many("label")),
         )
-        firewalling.rebuild(home)
+        try:
+            firewalling.rebuild(home)
+        except BaseException:
+            networks.remove(home, network)
+            raise
     print(network["id"])
     return 0
 

@@ -34,6 +34,11 @@ def check(home: Home, settings: Settings) -> str:
         )
     if not defined and settings.endpoint.get("ip"):
         raise EngineError("user specified IP address is supported on user defined networks only")
+    if users.is_mapped() and (settings.ports or settings.publish_all) and word != "host":
+        raise EngineError(
+            "published ports want the host's root",
+            hint="with --network host a program's own ports are the host's",
+        )
     if word in networks.MODES:
         return word
     if users.is_mapped():

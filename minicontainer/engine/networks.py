@@ -12,6 +12,7 @@ import os
 from .. import files, jsonio
 from ..errors import EngineError
 from ..image.digest import digest_of
+from ..kernel import users
 from . import home as homes
 from . import record as records
 
@@ -110,6 +111,8 @@ def define(
     """
     from ..network import addresses
 
+    if users.is_mapped():
+        raise EngineError("a network of one's own wants the host's root")
     check_name(name)
     if load(home, name) is not None or name in MODES:
         raise EngineError(f"network with name {name} already exists")
