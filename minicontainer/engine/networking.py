@@ -104,8 +104,8 @@ def choose(
     """
     from ..network import addresses
 
-    on_it = [e for each in networks.living(home) for e in each["endpoints"]
-             if e["network"] == network["name"]]  # fmt: skip
+    living = list(networks.living(home))
+    on_it = [e for each in living for e in each["endpoints"] if e["network"] == network["name"]]
     subnets = {
         each.version: (each, subnet["Gateway"])
         for subnet in network["subnets"]
@@ -113,10 +113,12 @@ def choose(
     }
     subnet, gateway = subnets[4]
     taken = [gateway, *(endpoint["address4"] for endpoint in on_it)]
+    # Its ports lead there to its end, also when it was disconnected.
+    taken += [port["address4"] for each in living if each["id"] != record.id
+              for port in each["ports"]]  # fmt: skip
     address = wanted.get("ip") or ""
     if address:
-        place = subnet.number(address)
-        if place is None or place in (0, subnet.size - 1):
+        if not subnet.has(address):
             raise EngineError(
                 f"invalid address {address}: it is not one for containers of the network "
                 f"{network['name']} ({subnet})"
@@ -124,7 +126,7 @@ def choose(
         if address in taken:
             raise EngineError(f"address {address} is already in use on network {network['name']}")
     else:
-        address = subnet.address(addresses.free(subnet, taken, subnet.number(gateway) or 1))
+        address = subnet.address(addresses.free(subnet, taken, 1))
     endpoint = {
         "network": network["name"],
         "bridge": network["bridge"],
@@ -132,7 +134,7 @@ def choose(
         "interface": f"eth{number}",
         "mac": wanted.get("mac") or addresses.hardware(address),
         "mtu": network["mtu"],
-        "default": not number,
+        "default": not number and not network["internal"],
         "aliases": wanted.get("aliases", []),
         "address4": address,
         "prefix4": subnet.length,
@@ -325,20 +327,24 @@ def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str
         raise EngineError(
             f"container {record.name} cannot be connected: it has --network {record.network}"
         )
-    if any(each["network"] == network["name"] for each in state["endpoints"]):
-        raise EngineError(
-            f"endpoint with name {record.name} already exists in network {network['name']}"
-        )
     pidfd = os.pidfd_open(live.pid)
     inner = None
     try:
         inner = inside(pidfd, Links)
         with networks.lock(home):
-            state = load(home, record.id) or state
+            state = load(home, record.id)
+            if state is None:
+                raise ending.not_running(record)
+            if any(each["network"] == network["name"] for each in state["endpoints"]):
+                raise EngineError(
+                    f"endpoint with name {record.name} already exists in network {network['name']}"
+                )
             used = {each["interface"] for each in state["endpoints"]}
             number = next(n for n in range(len(used) + 1) if f"eth{n}" not in used)
             endpoint = choose(home, record, network, wanted, number)
-            endpoint["default"] = not any(each["default"] for each in state["endpoints"])
+            endpoint["default"] = not (
+                network["internal"] or any(each["default"] for each in state["endpoints"])
+            )
             state["endpoints"].append(endpoint)
             save(home, record.id, state)
             try:
