@@ -196,17 +196,19 @@ def disconnect(home: Home, id: str) -> None:
         state = load(home, id)
         if state is None:
             return
-        cut(home, state["endpoints"], state["ports"])
+        cut(home, state["endpoints"], state["ports"], id)
         os.unlink(home.live(id, networks.FILE))
 
 
-def cut(home: Home, endpoints: list[dict[str, Any]], ports: list[dict[str, Any]]) -> None:
+def cut(
+    home: Home, endpoints: list[dict[str, Any]], ports: list[dict[str, Any]], ended: str = ""
+) -> None:
     """Remove the cables and the rules of endpoints. Both wait for the kernel, so they do it
-    together."""
+    together. ended: the id of the container, when it is all of it that goes."""
     from ..network.links import Links
     from . import firewalling
 
-    change = firewalling.remove(home, endpoints, ports)
+    change = firewalling.remove(home, endpoints, ports, ended)
     links = Links()
     try:
         for endpoint in endpoints:
@@ -232,7 +234,8 @@ def save(home: Home, id: str, state: dict[str, Any]) -> None:
 
 def check(home: Home, settings: Settings) -> str:
     """What a container's --network comes to: none, host, bridge, a network's name, or
-    `container:ID`. EngineError for what cannot be, in docker's words."""
+    `container:ID`, which also gives that one's hostname. EngineError for what cannot be, in
+    docker's words."""
     word = settings.network or default(settings)
     word = networks.DEFAULT if word == "default" else word
     defined = word not in (*networks.MODES, networks.DEFAULT) and word[:10] != "container:"
@@ -242,6 +245,7 @@ def check(home: Home, settings: Settings) -> str:
 
         other = names.find(home, word[10:])
         ending.require_running(home, other)
+        settings.hostname = other.hostname
         return f"container:{other.id}"
     if not defined and settings.endpoint.get("aliases"):
         raise EngineError(
@@ -284,6 +288,17 @@ def _check_shared(settings: Settings) -> None:
 def shared_with(record: Record) -> str:
     """The id of the container whose network this one shares; "" for none."""
     return record.network[10:] if record.network.startswith("container:") else ""
+
+
+def names_from(home: Home, record: Record) -> str:
+    """The id of the container whose files about names this one has: its own, or that of the first
+    in a row of containers that share one network."""
+    from . import record as records
+
+    found: Record | None = record
+    while found is not None and (other := shared_with(found)):
+        record, found = found, records.load(home, other)
+    return found.id if found is not None else shared_with(record)
 
 
 def describe(home: Home, record: Record) -> dict[str, Any]:
