@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def check(home: Home, settings: Settings) -> str:
     """What a container's --network comes to: none, host, bridge, a network's name, or
-    `container:ID`. EngineError for what cannot be, in docker's words."""
+    `container:ID`, which also gives that one's hostname. EngineError for what cannot be, in
+    docker's words."""
     word = settings.network or default(settings)
     word = networks.DEFAULT if word == "default" else word
     defined = word not in (*networks.MODES, networks.DEFAULT) and word[:10] != "container:"
@@ -27,6 +28,7 @@ def check(home: Home, settings: Settings) -> str:
         _check_shared(settings)
         other = names.find(home, word[10:])
         ending.require_running(home, other)
+        settings.hostname = other.hostname
         return f"container:{other.id}"
     if not defined and settings.endpoint.get("aliases"):
         raise EngineError(
@@ -82,20 +84,24 @@ def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str
         raise EngineError(
             f"container {record.name} cannot be connected: it has --network {record.network}"
         )
-    if any(each["network"] == network["name"] for each in state["endpoints"]):
-        raise EngineError(
-            f"endpoint with name {record.name} already exists in network {network['name']}"
-        )
     pidfd = os.pidfd_open(live.pid)
     inner = None
     try:
         inner = inside(pidfd, Links)
         with networks.lock(home):
-            state = networking.load(home, record.id) or state
+            state = networking.load(home, record.id)
+            if state is None:
+                raise ending.not_running(record)
+            if any(each["network"] == network["name"] for each in state["endpoints"]):
+                raise EngineError(
+                    f"endpoint with name {record.name} already exists in network {network['name']}"
+                )
             used = {each["interface"] for each in state["endpoints"]}
             number = next(n for n in range(len(used) + 1) if f"eth{n}" not in used)
             endpoint = networking.choose(home, record, network, wanted, number)
-            endpoint["default"] = not any(each["default"] for each in state["endpoints"])
+            endpoint["default"] = not (
+                network["internal"] or any(each["default"] for each in state["endpoints"])
+            )
             state["endpoints"].append(endpoint)
             networking.save(home, record.id, state)
             try:
