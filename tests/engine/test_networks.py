@@ -325,18 +325,18 @@ def test_in_anothers_network(engine: Engine) -> None:
         (("--mac-address", "02:00:00:00:00:01"), "mac-address"),
         (("--ip", "10.1.0.2"), "ip"),
     ):
-        words = ("run", "--network", "container:web", *option, "starter", "true")
-        assert fails(engine, *words) == f"conflicting options: {what} and the network mode"
-    words = ("run", "--network", "container:web", "-p", "80:80", "starter", "true")
-    assert fails(engine, *words) == (
+        joining = ("run", "--network", "container:web", *option, "starter", "true")
+        assert fails(engine, *joining) == f"conflicting options: {what} and the network mode"
+    joining = ("run", "--network", "container:web", "-p", "80:80", "starter", "true")
+    assert fails(engine, *joining) == (
         "conflicting options: port publishing and the container type network mode"
     )
     engine.run("kill", "web")
     engine.run("wait", "web")
-    words = ("run", "--network", "container:web", "starter", "true")
-    assert fails(engine, *words) == f"container {web['Id']} is not running"
-    words = ("run", "--network", "container:nobody", "starter", "true")
-    assert fails(engine, *words) == "no such container: nobody"
+    joined = ("run", "--network", "container:web", "starter", "true")
+    assert fails(engine, *joined) == f"container {web['Id']} is not running"
+    joined = ("run", "--network", "container:nobody", "starter", "true")
+    assert fails(engine, *joined) == "no such container: nobody"
 
 
 def test_without_a_network_of_ours(engine: Engine) -> None:
@@ -533,7 +533,7 @@ def test_an_nft_that_outlives_its_engine(engine: Engine, tmp_path: Path) -> None
 
 
 def test_a_firewall_that_refuses_at_the_end(engine: Engine, tmp_path: Path) -> None:
-    """It is said, and of the container nothing is left all the same; the next one mends it."""
+    """It is said, and of the container only rules are left, until they are written anew."""
     engine.run("network", "create", *SUBNET, "shop")
     start(engine, "web", "--rm")
     program = tmp_path / "nft"
@@ -546,6 +546,7 @@ def test_a_firewall_that_refuses_at_the_end(engine: Engine, tmp_path: Path) -> N
     assert done.stderr == "minicontainer: cannot change the firewall: nft: not today\n"
     assert left(engine) == []
     assert ask(engine, "hostname -i").split()[0] == "10.1.0.2"
+    engine.run("network", "create", "stock")
     assert traces(engine) == []
 
 
