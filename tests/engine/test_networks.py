@@ -327,16 +327,16 @@ def test_in_anothers_network(engine: Engine) -> None:
     ):
         joining = ("run", "--network", "container:web", *option, "starter", "true")
         assert fails(engine, *joining) == f"conflicting options: {what} and the network mode"
-    words = ("run", "--network", "container:web", "-p", "80:80", "starter", "true")
-    assert fails(engine, *words) == (
+    joining = ("run", "--network", "container:web", "-p", "80:80", "starter", "true")
+    assert fails(engine, *joining) == (
         "conflicting options: port publishing and the container type network mode"
     )
     engine.run("kill", "web")
     engine.run("wait", "web")
-    words = ("run", "--network", "container:web", "starter", "true")
-    assert fails(engine, *words) == f"container {web['Id']} is not running"
-    words = ("run", "--network", "container:nobody", "starter", "true")
-    assert fails(engine, *words) == "no such container: nobody"
+    joined = ("run", "--network", "container:web", "starter", "true")
+    assert fails(engine, *joined) == f"container {web['Id']} is not running"
+    joined = ("run", "--network", "container:nobody", "starter", "true")
+    assert fails(engine, *joined) == "no such container: nobody"
 
 
 def test_without_a_network_of_ours(engine: Engine) -> None:
