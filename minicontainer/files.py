@@ -43,12 +43,16 @@ class Lock:
     when the holder dies: so "is the lock free?" answers "is the holder alive?".
 
     shared: several may hold it at once. block: wait; otherwise BlockingIOError at once.
+    inherit: when the holder dies, a program that it has started holds it until its own end.
     """
 
-    __slots__ = ("path", "operation", "descriptor")
+    __slots__ = ("path", "operation", "inherit", "descriptor")
 
-    def __init__(self, path: str, *, shared: bool = False, block: bool = True) -> None:
+    def __init__(
+        self, path: str, *, shared: bool = False, block: bool = True, inherit: bool = False
+    ) -> None:
         self.path = path
+        self.inherit = inherit
         self.operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (
             0 if block else fcntl.LOCK_NB
         )
@@ -62,6 +66,8 @@ class Lock:
                 fcntl.flock(descriptor, self.operation)
                 # Whoever tears down removes the file; a lock on a removed file guards nothing.
                 if _is_same_file(descriptor, self.path):
+                    if self.inherit:
+                        os.set_inheritable(descriptor, True)
                     self.descriptor = descriptor
                     return self
             except BaseException:

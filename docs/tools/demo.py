@@ -1,4 +1,4 @@
-"""`./dev demo`: an image goes to a registry and back, runs, and stands beside its host.
+"""`./dev demo`: an image goes to a registry and back, runs twice, and stands beside its host.
 
 Everything happens in a temporary directory and on 127.0.0.1. At the end the host is compared
 with what it was at the beginning.
@@ -21,6 +21,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from chapters import patience  # noqa: E402  # the demo is run from anywhere
+
 COMMAND = ROOT / "bin" / "minicontainer"
 ROWS = 7
 
@@ -39,7 +43,9 @@ def main() -> int:
         image = ship(maker, engine, Path(directory))
         title("3. A container of it, beside its host")
         beside(engine, image)
-        title("4. What it cost")
+        title("4. Two instances of it, each with an adapter and a port 5000 of its own")
+        instances(engine, image)
+        title("5. What it cost")
         cost(engine, image)
     return finish(before, directory, time.monotonic() - began)
 
@@ -216,6 +222,62 @@ def shorten(lines: list[str]) -> list[str]:
     if len(lines) <= ROWS:
         return lines
     return [*lines[: ROWS - 1], f"… and {len(lines) - ROWS + 1} more"]
+
+
+# Each page says which instance it came from.
+SERVE = (
+    'mkdir /www; echo "I am $(hostname), at $(hostname -i), since $(date +%T)" >/www/index.html; '
+    "exec httpd -f -p 5000 -h /www"
+)
+
+
+def instances(engine: Engine, image: str) -> None:
+    """Publish two on ports 5001 and 5002, fetch both, look inside, kill one; the other goes on."""
+    names = {"one": port_of_the_host(5001), "two": port_of_the_host(5002)}
+    try:
+        for name, port in names.items():
+            publish = ["-p", f"{port}:5000"]
+            run = ["run", "-d", "--name", name, "--hostname", name, *publish, image]
+            typed([*run, "sh", "-c", "…"])
+            engine.output(*run, "sh", "-c", SERVE)
+        engine.show("ps")
+        for port in names.values():
+            fetch(port)
+        for name in names:
+            engine.show("exec", name, "ps", "-o", "pid,comm")
+        engine.show("kill", "one")
+        fetch(names["two"])
+    finally:
+        engine.show("rm", "-f", *names)
+        engine.show("network", "prune", "-f")
+
+
+def port_of_the_host(wanted: int) -> int:
+    """A port that the story is told with, or another where somebody has it."""
+    with socket.socket() as listener:
+        try:
+            listener.bind(("0.0.0.0", wanted))
+        except OSError:
+            return free_port()
+    return wanted
+
+
+def fetch(port: int) -> None:
+    """The page at a published port, once the program inside listens."""
+    print(f"$ curl http://127.0.0.1:{port}/", flush=True)
+    until = time.monotonic() + patience.seconds(30)
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience.seconds(10))
+        try:
+            connection.request("GET", "/")
+            print(connection.getresponse().read().decode().rstrip())
+            return
+        except (OSError, http.client.HTTPException):
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        finally:
+            connection.close()
 
 
 def cost(engine: Engine, image: str) -> None:

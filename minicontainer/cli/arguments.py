@@ -67,7 +67,7 @@ def endpoint(values: Values) -> dict[str, Any]:
     if mac:
         octets = mac.lower().replace("-", ":").split(":")
         hexadecimal = all(len(o) == 2 and not o.strip("0123456789abcdef") for o in octets)
-        if len(octets) != 6 or not hexadecimal or int(octets[0], 16) & 1:
+        if len(octets) != 6 or not hexadecimal or int(octets[0], 16) & 1 or {*octets} == {"00"}:
             raise EngineError(f"invalid MAC address {mac!r}: six octets, and not a group's")
         found["mac"] = ":".join(octets)
     if values.many("network-alias"):

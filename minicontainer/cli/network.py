@@ -31,7 +31,11 @@ def create(home: Home, values: Values) -> int:
             mtu=mtu(values.many("opt")),
             labels=arguments.labels([], values.many("label")),
         )
-        firewalling.rebuild(home)
+        try:
+            firewalling.rebuild(home)
+        except BaseException:
+            networks.remove(home, network)
+            raise
     print(network["id"])
     return 0
 
@@ -41,7 +45,7 @@ def mtu(options: list[str]) -> int:
     value = 0
     for option in options:
         name, _, text = option.partition("=")
-        if name != "com.docker.network.driver.mtu" or not text.isdigit():
+        if name != "com.docker.network.driver.mtu" or not (text.isascii() and text.isdigit()):
             raise EngineError(f"unknown network option {option!r}",
                               hint="known is com.docker.network.driver.mtu=BYTES")  # fmt: skip
         value = int(text)
@@ -120,15 +124,22 @@ def remove(home: Home, values: Values) -> int:
     teardown.reconcile(home)
 
     def one(word: str) -> None:
-        if word in (*networks.MODES, networks.DEFAULT):
-            raise EngineError(f"{word} is a pre-defined network and cannot be removed",
-                              hint="network prune takes an idle one down")  # fmt: skip
+        refuse_defined(word)
         with networks.lock(home):
-            networks.remove(home, networks.find(home, word))
+            network = networks.find(home, word)
+            refuse_defined(network["name"])
+            networks.remove(home, network)
             firewalling.rebuild(home)
         print(word)
 
     return output.for_each(values.words, one, forgive="not found" if values.flag("force") else None)
+
+
+def refuse_defined(name: str) -> None:
+    """EngineError for a network that nobody has made; the default one may come as its id."""
+    if name in (*networks.MODES, networks.DEFAULT):
+        raise EngineError(f"{name} is a pre-defined network and cannot be removed",
+                          hint="network prune takes an idle one down")  # fmt: skip
 
 
 def prune(home: Home, values: Values) -> int:

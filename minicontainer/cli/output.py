@@ -19,7 +19,7 @@ def for_each(
 ) -> int:
     """Do something for each word; an error is printed and the next one tried, as docker does.
 
-    forgive: errors that begin so are printed but do not count. Returns 0 or 1.
+    forgive: errors that say so are printed but do not count. Returns 0 or 1.
     """
     code = 0
     for word in words:
@@ -27,7 +27,7 @@ def for_each(
             act(word)
         except EngineError as error:
             print(error.render(), file=sys.stderr)
-            if forgive is None or not error.message.startswith(forgive):
+            if forgive is None or forgive not in error.message:
                 code = 1
     return code
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def check(home: Home, settings: Settings) -> str:
     """What a container's --network comes to: none, host, bridge, a network's name, or
-    `container:ID`. EngineError for what cannot be, in docker's words."""
+    `container:ID`, which also gives that one's hostname. EngineError for what cannot be, in
+    docker's words."""
     word = settings.network or default(settings)
     word = networks.DEFAULT if word == "default" else word
     defined = word not in (*networks.MODES, networks.DEFAULT) and word[:10] != "container:"
@@ -27,6 +28,7 @@ def check(home: Home, settings: Settings) -> str:
         _check_shared(settings)
         other = names.find(home, word[10:])
         ending.require_running(home, other)
+        settings.hostname = other.hostname
         return f"container:{other.id}"
     if not defined and settings.endpoint.get("aliases"):
         raise EngineError(
@@ -34,6 +36,11 @@ def check(home: Home, settings: Settings) -> str:
         )
     if not defined and settings.endpoint.get("ip"):
         raise EngineError("user specified IP address is supported on user defined networks only")
+    if users.is_mapped() and (settings.ports or settings.publish_all) and word != "host":
+        raise EngineError(
+            "published ports want the host's root",
+            hint="with --network host a program's own ports are the host's",
+        )
     if word in networks.MODES:
         return word
     if users.is_mapped():
@@ -77,20 +84,24 @@ def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str
         raise EngineError(
             f"container {record.name} cannot be connected: it has --network {record.network}"
         )
-    if any(each["network"] == network["name"] for each in state["endpoints"]):
-        raise EngineError(
-            f"endpoint with name {record.name} already exists in network {network['name']}"
-        )
     pidfd = os.pidfd_open(live.pid)
     inner = None
     try:
         inner = inside(pidfd, Links)
         with networks.lock(home):
-            state = networking.load(home, record.id) or state
+            state = networking.load(home, record.id)
+            if state is None:
+                raise ending.not_running(record)
+            if any(each["network"] == network["name"] for each in state["endpoints"]):
+                raise EngineError(
+                    f"endpoint with name {record.name} already exists in network {network['name']}"
+                )
             used = {each["interface"] for each in state["endpoints"]}
             number = next(n for n in range(len(used) + 1) if f"eth{n}" not in used)
             endpoint = networking.choose(home, record, network, wanted, number)
-            endpoint["default"] = not any(each["default"] for each in state["endpoints"])
+            endpoint["default"] = not (
+                network["internal"] or any(each["default"] for each in state["endpoints"])
+            )
             state["endpoints"].append(endpoint)
             networking.save(home, record.id, state)
             try:
@@ -98,7 +109,7 @@ def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str
             except BaseException:
                 state["endpoints"].remove(endpoint)
                 networking.save(home, record.id, state)
-                networking.cut(home, [endpoint], []).finish()
+                networking.cut(home, [endpoint], [])
                 raise
         nameserver.follow(home, record, pidfd, state["endpoints"], state["resolver"])
     finally:
@@ -122,6 +133,6 @@ def detach(home: Home, record: Record, network: dict[str, Any]) -> None:
         gone = [port for port in state["ports"] if port["address4"] == found[0]["address4"]]
         state["ports"] = [port for port in state["ports"] if port not in gone]
         networking.save(home, record.id, state)
-        networking.cut(home, found, gone).finish()
+        networking.cut(home, found, gone)
         publishing.forget(gone)
     naming.write_files(home, record, state["endpoints"])

@@ -68,7 +68,7 @@ def kill(home: Home, record: Record, signal: int) -> None:
     live = require_running(home, record)
     descriptor = open_process(live)
     if descriptor is None:
-        raise _not_running(record)
+        raise not_running(record)
     end = lifetime.End(home, record.id)
     try:
         _signal.pidfd_send_signal(descriptor, signal)
@@ -156,9 +156,10 @@ def require_running(home: Home, record: Record) -> Live:
     """The live part of a container's state; EngineError when it does not run."""
     live = state(home, record).live
     if live is None:
-        raise _not_running(record)
+        raise not_running(record)
     return live
 
 
-def _not_running(record: Record) -> EngineError:
+def not_running(record: Record) -> EngineError:
+    """What to say of a container that should run."""
     return EngineError(f"container {record.id} is not running", exit_code=1)

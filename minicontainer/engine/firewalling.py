@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from .home import Home
 
 
-def rebuild(home: Home) -> None:
+def rebuild(home: Home, ended: str = "") -> None:
     """Write both tables anew, from what is defined and what lives; without any network they go,
-    and forwarding with them. Nothing happens where nft is missing."""
+    and forwarding with them. Nothing happens where nft is missing.
+
+    ended: the id of a container that lives no more, though its network.json is still there.
+    """
     if not nft.is_available():
         return
     mark, defined = networks.tag(home), networks.all_of(home)
@@ -29,7 +32,7 @@ def rebuild(home: Home) -> None:
         forwarding.restore(state)
         return
     guard = forwarding.enable(state)
-    living = list(networks.living(home))
+    living = [each for each in networks.living(home) if each["id"] != ended]
     endpoints = [endpoint for each in living for endpoint in each["endpoints"]]
     ports = [port for each in living for port in each["ports"]]
     nft.apply(firewall.ruleset(mark, defined, endpoints, ports, guard=guard))
@@ -39,10 +42,11 @@ class Change:
     """A change that has begun. The kernel takes its time with one that removes: other things can be
     done before `finish`."""
 
-    __slots__ = ("_home", "_running")
+    __slots__ = ("_home", "_ended", "_running")
 
-    def __init__(self, home: Home, text: str) -> None:
+    def __init__(self, home: Home, text: str, ended: str = "") -> None:
         self._home = home
+        self._ended = ended
         self._running = nft.begin(text) if nft.is_available() else None
 
     def finish(self) -> None:
@@ -53,7 +57,7 @@ class Change:
         try:
             self._running.finish()
         except EngineError:
-            rebuild(self._home)
+            rebuild(self._home, self._ended)
 
 
 def add(home: Home, endpoints: list[dict[str, Any]], ports: list[dict[str, Any]]) -> Change:
@@ -61,6 +65,9 @@ def add(home: Home, endpoints: list[dict[str, Any]], ports: list[dict[str, Any]]
     return Change(home, firewall.added(networks.tag(home), endpoints, ports))
 
 
-def remove(home: Home, endpoints: list[dict[str, Any]], ports: list[dict[str, Any]]) -> Change:
-    """Begin to forget a container, whose network.json is gone already."""
-    return Change(home, firewall.removed(networks.tag(home), endpoints, ports))
+def remove(
+    home: Home, endpoints: list[dict[str, Any]], ports: list[dict[str, Any]], ended: str = ""
+) -> Change:
+    """Begin to forget endpoints that are in no network.json any more, or in that of a container
+    that has ended."""
+    return Change(home, firewall.removed(networks.tag(home), endpoints, ports), ended)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..kernel.process import Process
     from ..network.ports import Port
     from ..runtime.supervise import Service
-    from .firewalling import Change
     from .home import Home
     from .record import Record
 
@@ -103,8 +102,8 @@ def choose(
     """
     from ..network import addresses
 
-    on_it = [e for each in networks.living(home) for e in each["endpoints"]
-             if e["network"] == network["name"]]  # fmt: skip
+    living = list(networks.living(home))
+    on_it = [e for each in living for e in each["endpoints"] if e["network"] == network["name"]]
     subnets = {
         each.version: (each, subnet["Gateway"])
         for subnet in network["subnets"]
@@ -112,10 +111,12 @@ def choose(
     }
     subnet, gateway = subnets[4]
     taken = [gateway, *(endpoint["address4"] for endpoint in on_it)]
+    # Its ports lead there to its end, also when it was disconnected.
+    taken += [port["address4"] for each in living if each["id"] != record.id
+              for port in each["ports"]]  # fmt: skip
     address = wanted.get("ip") or ""
     if address:
-        place = subnet.number(address)
-        if place is None or place in (0, subnet.size - 1):
+        if not subnet.has(address):
             raise EngineError(
                 f"invalid address {address}: it is not one for containers of the network "
                 f"{network['name']} ({subnet})"
@@ -123,7 +124,7 @@ def choose(
         if address in taken:
             raise EngineError(f"address {address} is already in use on network {network['name']}")
     else:
-        address = subnet.address(addresses.free(subnet, taken, subnet.number(gateway) or 1))
+        address = subnet.address(addresses.free(subnet, taken, 1))
     endpoint = {
         "network": network["name"],
         "bridge": network["bridge"],
@@ -131,7 +132,7 @@ def choose(
         "interface": f"eth{number}",
         "mac": wanted.get("mac") or addresses.hardware(address),
         "mtu": network["mtu"],
-        "default": not number,
+        "default": not number and not network["internal"],
         "aliases": wanted.get("aliases", []),
         "address4": address,
         "prefix4": subnet.length,
@@ -193,27 +194,27 @@ def disconnect(home: Home, id: str) -> None:
         state = load(home, id)
         if state is None:
             return
-        change = cut(home, state["endpoints"], state["ports"])
-        # Before the end of the change: where all rules are written anew, these are not among them.
-        os.unlink(home.live(id, networks.FILE))
-        change.finish()
+        cut(home, state["endpoints"], state["ports"], id)
         publishing.forget(state["ports"])
+        os.unlink(home.live(id, networks.FILE))
 
 
-def cut(home: Home, endpoints: list[dict[str, Any]], ports: list[dict[str, Any]]) -> Change:
-    """Remove the cables of endpoints, and begin to remove their rules. Both wait for the kernel, so
-    they do it together; whoever called finishes the change when the state is what it will be."""
+def cut(
+    home: Home, endpoints: list[dict[str, Any]], ports: list[dict[str, Any]], ended: str = ""
+) -> None:
+    """Remove the cables and the rules of endpoints. Both wait for the kernel, so they do it
+    together. ended: the id of the container, when it is all of it that goes."""
     from ..network.links import Links
     from . import firewalling
 
-    change = firewalling.remove(home, endpoints, ports)
+    change = firewalling.remove(home, endpoints, ports, ended)
     links = Links()
     try:
         for endpoint in endpoints:
             links.delete(endpoint["link"])
     finally:
         links.close()
-    return change
+        change.finish()
 
 
 def load(home: Home, id: str) -> dict[str, Any] | None:
@@ -233,6 +234,17 @@ def save(home: Home, id: str, state: dict[str, Any]) -> None:
 def shared_with(record: Record) -> str:
     """The id of the container whose network this one shares; "" for none."""
     return record.network[10:] if record.network.startswith("container:") else ""
+
+
+def names_from(home: Home, record: Record) -> str:
+    """The id of the container whose files about names this one has: its own, or that of the first
+    in a row of containers that share one network."""
+    from . import record as records
+
+    found: Record | None = record
+    while found is not None and (other := shared_with(found)):
+        record, found = found, records.load(home, other)
+    return found.id if found is not None else shared_with(record)
 
 
 def describe(home: Home, record: Record) -> dict[str, Any]:

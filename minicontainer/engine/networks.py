@@ -12,6 +12,7 @@ import os
 from .. import files, jsonio
 from ..errors import EngineError
 from ..image.digest import digest_of
+from ..kernel import users
 from . import home as homes
 from . import record as records
 
@@ -28,16 +29,21 @@ if TYPE_CHECKING:
 DEFAULT = "bridge"
 # Not defined by anybody, and always there.
 MODES = ("none", "host")
+# What IPv4 and IPv6 keep for loopback, links and groups (RFC 6890).
+_RESERVED = ("127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::1/128", "fe80::/10", "ff00::/8")
+# The least and the most that a bridge carries, and the least that IPv6 wants (RFC 8200, 5).
+_MTU_MIN, _MTU_MAX, _MTU_IPV6 = 68, 65535, 1280
 FILE = "network.json"
 
 
 def lock(home: Home) -> files.Lock:
-    """The lock of all changes: who takes an address must know that nobody else takes it."""
+    """The lock of all changes: who takes an address must know that nobody else takes it. An nft
+    whose engine is killed goes on, and keeps it: its change comes before the cleaning up."""
     try:
         os.mkdir(directory(home), 0o700)
     except FileExistsError:
         pass
-    return files.Lock(f"{directory(home)}/lock")
+    return files.Lock(f"{directory(home)}/lock", inherit=True)
 
 
 def directory(home: Home) -> str:
@@ -107,17 +113,32 @@ def define(
     be, or when a subnet is somebody else's.
 
     subnets, gateways: one of each version at most; what is not given is chosen.
+    mtu: in bytes; 0: the usual one.
     """
     from ..network import addresses
 
+    if users.is_mapped():
+        raise EngineError("a network of one's own wants the host's root")
     check_name(name)
     if load(home, name) is not None or name in MODES:
         raise EngineError(f"network with name {name} already exists")
     given = [addresses.parse_subnet(text) for text in subnets]
-    if len({subnet.version for subnet in given}) < len(given):
+    versions = [subnet.version for subnet in given]
+    if len(set(versions)) < len(versions):
         raise EngineError("a network has one subnet of IPv4 and one of IPv6")
+    if len({addresses.parse(gateway)[0] for gateway in gateways}) < len(gateways):
+        raise EngineError("a network has one gateway of IPv4 and one of IPv6")
+    if mtu and not _MTU_MIN <= mtu <= _MTU_MAX:
+        raise EngineError(f"invalid MTU {mtu}: from {_MTU_MIN} to {_MTU_MAX} bytes")
+    if 0 < mtu < _MTU_IPV6:
+        if 6 in versions:
+            raise EngineError(f"invalid MTU {mtu}: IPv6 wants {_MTU_IPV6} bytes or more")
+        ipv6 = False
+    reserved = [addresses.parse_subnet(text) for text in _RESERVED]
     taken = taken_subnets(home)
     for subnet in given:
+        if any(subnet.overlaps(other) for other in reserved):
+            raise EngineError(f"the subnet {subnet} has addresses that are not for networks")
         if any(subnet.overlaps(other) for other in taken if other.length):
             raise EngineError(f"the subnet {subnet} overlaps with a network or route of this host")
     if not any(subnet.version == 4 for subnet in given):
@@ -157,13 +178,13 @@ def check_name(name: str) -> None:
 def _gateway(subnet: Subnet, gateways: Sequence[str]) -> str:
     from ..network import addresses
 
-    for gateway in gateways:
-        if addresses.parse(gateway)[0] == subnet.version:
-            if subnet.number(gateway) in (None, 0):
-                raise EngineError(f"no matching subnet for gateway {gateway}")
-            return gateway
     if subnet.size < 4:
         raise EngineError(f"the subnet {subnet} has no room for containers")
+    for gateway in gateways:
+        if addresses.parse(gateway)[0] == subnet.version:
+            if not subnet.has(gateway):
+                raise EngineError(f"no matching subnet for gateway {gateway}")
+            return gateway
     return subnet.address(1)
 
 

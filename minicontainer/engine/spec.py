@@ -164,8 +164,9 @@ def mounts(home: Home, record: Record) -> list[dict[str, Any]]:
         mount("/sys/fs/cgroup", "cgroup", "cgroup", kernel),
     ]
     how = ["rbind", "rprivate", *(["ro"] if record.read_only else [])]
+    named = networking.names_from(home, record)
     for name in naming.FILES:
-        source = home.container(networking.shared_with(record) or record.id, name)
+        source = home.container(named, name)
         defaults.append(mount(f"/etc/{name}", "bind", source, how))
     open_devices = record.guarded or record.privileged
     own = [entry if open_devices else without_devices(entry) for entry in record.mounts]

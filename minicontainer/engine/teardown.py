@@ -49,20 +49,22 @@ def teardown(
     # Its engine was killed before the container ran: nobody knows it, so it never was.
     unborn = code is None and live is None
     try:
-        networking.disconnect(home, id)
-        if group is not None:
-            group.remove()
-        if record is None or record.remove or unborn:
-            remove(home, id, record.name if record else names.of(home, id))
-        else:
-            record.exit_code = KILLED if code is None else code
-            record.error = error or ("the engine was killed" if code is None else "")
-            record.oom_killed = starved
-            ran = ran and live is not None
-            record.status = "exited" if ran else "created"
-            record.started = live.started if live is not None and ran else ""
-            record.finished = records.now() if ran else ""
-            record.save(home)
+        try:
+            networking.disconnect(home, id)
+        finally:  # also where the firewall refuses
+            if group is not None:
+                group.remove()
+            if record is None or record.remove or unborn:
+                remove(home, id, record.name if record else names.of(home, id))
+            else:
+                record.exit_code = KILLED if code is None else code
+                record.error = error or ("the engine was killed" if code is None else "")
+                record.oom_killed = starved
+                ran = ran and live is not None
+                record.status = "exited" if ran else "created"
+                record.started = live.started if live is not None and ran else ""
+                record.finished = records.now() if ran else ""
+                record.save(home)
     finally:
         lifetime.drop(home, id, lock)
     return starved

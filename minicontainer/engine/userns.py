@@ -131,11 +131,14 @@ def outside(record: Record, uid: int) -> int:
 
 
 def own(home: Home, record: Record, *names: str) -> None:
-    """Give files in a container's directory to who is root inside; keeps them otherwise."""
+    """Give files in a container's directory to who is their owner inside; twice is once, for what
+    is root's."""
     uids, gids = rows(record, "uids"), rows(record, "gids")
     for name in names if uids else ():
         path = home.container(record.id, name)
         found = os.stat(path)
+        if found.st_uid == users.outside(uids, 0):
+            continue
         os.chown(path, users.outside(uids, found.st_uid), users.outside(gids, found.st_gid))
 
 

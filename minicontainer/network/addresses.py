@@ -50,6 +50,13 @@ class Subnet:
         inside = version == self.version and 0 <= value - self.first < self.size
         return value - self.first if inside else None
 
+    def has(self, address: str) -> bool:
+        """Whether this is an address of it for one host: not the first, which is the subnet's own,
+        nor the last of IPv4, which is for all at once."""
+        number = self.number(address)
+        last = self.size - 1 if self.version == 4 else self.size
+        return number is not None and 0 < number < last
+
     def overlaps(self, other: Subnet) -> bool:
         """Whether they have an address in common."""
         return (

@@ -29,7 +29,10 @@ _BRIDGED = "/proc/sys/net/bridge"
 
 def create(links: Backend, network: Mapping[str, Any]) -> bool:
     """Make a network's bridge with the gateways' addresses, and switch it on; False when it is
-    there already. network: "bridge", "mtu", and "subnets", each a "Subnet" and a "Gateway"."""
+    there already. network: "bridge", "mtu", and "subnets", each a "Subnet" and a "Gateway".
+
+    It is switched on last: one that is not was left by somebody who was killed, and is made anew.
+    """
     name, subnets = network["bridge"], network["subnets"]
     mac = addresses.hardware(subnets[0]["Gateway"])
     try:
@@ -37,7 +40,10 @@ def create(links: Backend, network: Mapping[str, Any]) -> bool:
     except OSError as error:
         if error.errno != EEXIST:
             raise
-        return False
+        if links.is_up(name):
+            return False
+        links.delete(name)
+        links.add_bridge(name, mac, network["mtu"] or MTU)
     try:
         _refuse_advertisements(name)
         for subnet in subnets:

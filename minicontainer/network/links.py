@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ) -> None: ...
         def delete(self, name: str) -> bool: ...
         def set_up(self, name: str) -> None: ...
+        def is_up(self, name: str) -> bool: ...
         def set_hairpin(self, name: str) -> None: ...
         def add_address(self, name: str, address: str) -> None: ...
         def add_route(self, to: str, gateway: str) -> None: ...
@@ -134,6 +135,10 @@ class Links:
         body = _LINK.pack(0, 0, 0, _UP, _UP) + _named(name)
         self._socket.ask(_NEWLINK, 0, body, f"{name} up")
 
+    def is_up(self, name: str) -> bool:
+        """Whether a link is switched on."""
+        return bool(self._find(name)[3] & _UP)
+
     def set_hairpin(self, name: str) -> None:
         """Let a bridge send what came in by this port out by it again (bridge(8), hairpin)."""
         kind = attribute(_INFO_SLAVE_KIND, b"bridge")
@@ -200,9 +205,12 @@ class Links:
         self._socket.close()
 
     def _index(self, name: str) -> int:
+        return int(self._find(name)[2])
+
+    def _find(self, name: str) -> tuple[int, ...]:
         question = _LINK.pack(0, 0, 0, 0, 0) + _named(name)
         (answer,) = self._socket.ask(_GETLINK, ACK, question, name)
-        return int(_LINK.unpack_from(answer)[2])
+        return _LINK.unpack_from(answer)
 
     def _names(self) -> dict[int, str]:
         return {link.index: link.name for link in self.links()}

@@ -36,6 +36,11 @@ def check(printed: str) -> None:
     assert any(row[-2:] == ["/", "(overlay)"] for row in rows)
     assert ["lo", "lo"] in rows
     assert ["up0"] in rows
+    said = [row for row in rows if row[:2] == ["I", "am"]]
+    assert [row[2].rstrip(",") for row in said] == ["one", "two", "two"]
+    assert said[1] == said[2] != said[0]
+    assert len({row[4] for row in said}) == 2
+    assert "->5000/tcp" in printed
     assert "The host is as it was." in printed
 
 
