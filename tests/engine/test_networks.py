@@ -23,7 +23,6 @@ from tests.support.network import Outside
 pytestmark = [
     pytest.mark.root,
     pytest.mark.tools("busybox", "ip", "nft", "nsenter"),
-    pytest.mark.vm,
 ]
 
 SUBNET = ("--subnet", "10.1.0.0/24")

@@ -20,7 +20,7 @@ from tests.support.engine import Engine
 from tests.support.netns import Namespace
 from tests.support.network import Outside
 
-pytestmark = [pytest.mark.root, pytest.mark.tools("busybox", "nft", "curl"), pytest.mark.vm]
+pytestmark = [pytest.mark.root, pytest.mark.tools("busybox", "nft", "curl")]
 
 SERVE = r"""
 mkdir -p /tmp/cgi-bin
