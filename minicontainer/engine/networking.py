@@ -102,8 +102,8 @@ def choose(
     """
     from ..network import addresses
 
-    living = list(networks.living(home))
-    on_it = [e for each in living for e in each["endpoints"] if e["network"] == network["name"]]
+    on_it = [e for each in networks.living(home) for e in each["endpoints"]
+             if e["network"] == network["name"]]  # fmt: skip
     subnets = {
         each.version: (each, subnet["Gateway"])
         for subnet in network["subnets"]
@@ -111,9 +111,6 @@ def choose(
     }
     subnet, gateway = subnets[4]
     taken = [gateway, *(endpoint["address4"] for endpoint in on_it)]
-    # Its ports lead there to its end, also when it was disconnected.
-    taken += [port["address4"] for each in living if each["id"] != record.id
-              for port in each["ports"]]  # fmt: skip
     address = wanted.get("ip") or ""
     if address:
         if not subnet.has(address):
