@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..engine import connecting, firewalling, names, networks, teardown
 from ..engine.home import Home
 from ..errors import EngineError
 from . import arguments, output
 from .containers import confirm
 from .options import Command, Option, Values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 HEAD = {"ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SCOPE"}
 

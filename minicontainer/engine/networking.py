@@ -246,8 +246,9 @@ def names_from(home: Home, record: Record) -> str:
 
 def describe(home: Home, record: Record) -> dict[str, Any]:
     """NetworkSettings of `inspect` (moby, api/types/network)."""
-    state = load(home, record.id) or {"endpoints": [], "ports": []}
-    shown = {each["network"]: describe_endpoint(each) for each in state["endpoints"]}
+    state = load(home, record.id)
+    endpoints = state["endpoints"] if state else []
+    shown = {each["network"]: describe_endpoint(each) for each in endpoints}
     if not shown and not shared_with(record):
         shown = {record.network: describe_endpoint({})}
     first = shown.get(record.network) or describe_endpoint({})
@@ -255,7 +256,7 @@ def describe(home: Home, record: Record) -> dict[str, Any]:
              "GlobalIPv6PrefixLen", "IPv6Gateway")  # fmt: skip
     return {
         "Networks": shown,
-        "Ports": publishing.of(home, record),
+        "Ports": publishing.by_port(state["ports"], record.exposed) if state else {},
         **{name: first[name] for name in names},
     }
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..network.addresses import Subnet
-    from ..network.links import Backend
     from .home import Home
 
 # The network that `run` uses when nobody says; made at its first use.
@@ -249,8 +248,3 @@ def living(home: Home) -> Iterator[dict[str, Any]]:
 def containers(home: Home, name: str) -> list[dict[str, Any]]:
     """The living containers on a network."""
     return [each for each in living(home) if any(e["network"] == name for e in each["endpoints"])]
-
-
-def is_up(links: Backend, network: dict[str, Any]) -> bool:
-    """Whether a network's bridge is there."""
-    return any(link.name == network["bridge"] for link in links.links())
