@@ -1,7 +1,7 @@
 """Where the attacks take place: a stand-in for the host, whose loss would hurt nobody.
 
-The stand-in is a set of namespaces: mounts, host name, shared memory and queues that an attack
-changes there are not the machine's. Inside it the mounts are *shared*, as systemd leaves them on
+The stand-in is a set of namespaces: mounts, host name, shared memory, queues and the network that
+an attack changes there are not the machine's. Inside it the mounts are *shared*, as systemd leaves them on
 most machines, whatever this one does.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from chapters import patience, stages
 from chapters.stages import CLONE, Stage
-from minicontainer.kernel import cgroupfs, cgroups, flags, mounts, namespaces, syscalls
+from minicontainer.kernel import cgroupfs, cgroups, flags, loopback, mounts, namespaces, syscalls
 
 HOST_NAME = "the-host"
 _OVER = "the script has run to its end"
@@ -29,7 +29,9 @@ class Missing(Exception):
 
 def enter_stand_in() -> None:
     """Put this process into namespaces that stand for the host's."""
-    syscalls.unshare(flags.CLONE_NEWNS | flags.CLONE_NEWUTS | flags.CLONE_NEWIPC)
+    kinds = flags.CLONE_NEWNS | flags.CLONE_NEWUTS | flags.CLONE_NEWIPC | flags.CLONE_NEWNET
+    syscalls.unshare(kinds)
+    loopback.bring_up()
     mounts.make_private()
     syscalls.mount(None, "/", None, flags.MS_REC | flags.MS_SHARED)
     namespaces.set_hostname(HOST_NAME)
