@@ -131,7 +131,8 @@ def describe(command: list[str], bundle: str) -> dict[str, Any]:
         ],
         "linux": {
             "namespaces": [
-                {"type": kind} for kind in ("user", "mount", "uts", "ipc", "pid", "cgroup", "network")
+                {"type": kind}
+                for kind in ("user", "mount", "uts", "ipc", "pid", "cgroup", "network")
             ],
             "uidMappings": table,
             "gidMappings": table,

@@ -1,18 +1,19 @@
 """Where the attacks take place: a stand-in for the host, whose loss would hurt nobody.
 
 The stand-in is a set of namespaces: mounts, host name, shared memory, queues and the network that
-an attack changes there are not the machine's. Inside it the mounts are *shared*, as systemd leaves them on
-most machines, whatever this one does.
+an attack changes there are not the machine's. Inside it the mounts are *shared*, as systemd leaves
+them on most machines, whatever this one does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import shutil
 import subprocess
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from chapters import patience, stages
@@ -107,3 +108,20 @@ class Ground:
         if not over and not died:
             raise RuntimeError("\n".join(["the attack could not be made:", *self.told]))
         return printed
+
+    @contextlib.contextmanager
+    def running(self, *command: str) -> Iterator[None]:
+        """Run a program in the container meanwhile: one that says "ready", and ends when its input
+        does."""
+        self.told += [f"$ {' '.join(command)}"]
+        with subprocess.Popen(
+            self.stage.command(self.rootfs, *command),
+            cwd=CLONE, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        ) as program:  # fmt: skip
+            assert program.stdout is not None
+            try:
+                if program.stdout.read(5) != b"ready":
+                    raise RuntimeError("the attack could not be made: its program did not start")
+                yield
+            finally:
+                program.communicate()  # closes its input

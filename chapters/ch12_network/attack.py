@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 
 from chapters import patience
 from chapters.ch10_seccomp.attack import LAST, NUMBERS, Program
 from chapters.ground import Ground
-from chapters.stages import CLONE
 
 # <asm/unistd.h>: x86-64, aarch64
 NUMBERS |= {"read": (0, 63), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201)}
@@ -24,7 +22,7 @@ LOCALHOST = "127.0.0.1"
 def call_the_loopback(ground: Ground) -> bool:
     """call a service that the host keeps to itself, on 127.0.0.1"""
     with socket.create_server((LOCALHOST, 0)) as service:
-        return is_called(ground, service, inet(service.getsockname()[1]))
+        return is_called(ground, service, inet(*service.getsockname()))
 
 
 def call_the_nameless(ground: Ground) -> bool:
@@ -48,31 +46,13 @@ def take_its_place(ground: Ground) -> bool:
     """take a port of the host's, so that its users come to us"""
     with socket.create_server((LOCALHOST, 0)) as service:
         port = service.getsockname()[1]  # nobody's, as soon as we have let go of it
-    taker = Program()
-    address, buffer = taker.data(inet(port)), taker.data(b"ready")
-    taker.call("socket", socket.AF_INET, socket.SOCK_STREAM, 0)
-    # Descriptor 3: the three standard ones are open, and no other.
-    taker.call("bind", 3, address, 16)
-    taker.call("listen", 3, 8)
-    taker.call("write", 1, buffer, 5)
-    taker.call("read", 0, buffer, 1)
-    taker.call("exit_group", 0)
-    taker.write(ground.rootfs / "bin" / "taker")
-    ground.told += ["$ taker"]
-    with subprocess.Popen(
-        ground.stage.command(ground.rootfs, "taker"),
-        cwd=CLONE, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    ) as program:  # fmt: skip
-        assert program.stdout is not None
-        if program.stdout.read(5) != b"ready":
-            raise RuntimeError("the attack could not be made: the taker did not start")
+    listener(inet(LOCALHOST, port)).write(ground.rootfs / "bin" / "taker")
+    with ground.running("taker"):
         try:
             socket.create_connection((LOCALHOST, port), patience.seconds(10)).close()
             return True
         except ConnectionRefusedError:
             return False
-        finally:
-            program.communicate()  # closes its input, which ends it
 
 
 def is_called(ground: Ground, service: socket.socket, address: bytes) -> bool:
@@ -92,10 +72,30 @@ def is_called(ground: Ground, service: socket.socket, address: bytes) -> bool:
         return False
 
 
-def inet(port: int) -> bytes:
-    """The `struct sockaddr_in` of a port on 127.0.0.1; ip(7)."""
+def listener(address: bytes) -> Program:
+    """A program that listens, says so, and lives until its input ends."""
+    program = Program()
+    place = program.data(address)
+    program.call("socket", socket.AF_INET, socket.SOCK_STREAM, 0)
+    # Descriptor 3: the three standard ones are open, and no other.
+    program.call("bind", 3, place, len(address))
+    program.call("listen", 3, 8)
+    wait(program)
+    return program
+
+
+def wait(program: Program) -> None:
+    """What a program of `Ground.running` does at its end."""
+    word = program.data(b"ready")
+    program.call("write", 1, word, 5)
+    program.call("read", 0, word, 1)
+    program.call("exit_group", 0)
+
+
+def inet(address: str, port: int) -> bytes:
+    """The `struct sockaddr_in` of a port; ip(7)."""
     family = socket.AF_INET.to_bytes(2, "little")
-    return family + port.to_bytes(2, "big") + socket.inet_aton(LOCALHOST) + bytes(8)
+    return family + port.to_bytes(2, "big") + socket.inet_aton(address) + bytes(8)
 
 
 ATTACKS = (call_the_loopback, call_the_nameless, see_whom_it_talks_with, take_its_place)

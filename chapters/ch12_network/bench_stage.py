@@ -41,7 +41,8 @@ def test_create_bridge(benchmark: BenchmarkFixture, host: links.Links) -> None:
     def remove() -> None:
         host.delete("bench12")
 
-    benchmark.pedantic(bridge.create, (host, NETWORK), setup=remove, rounds=20)
+    measure = benchmark.pedantic  # type: ignore[no-untyped-call]
+    measure(bridge.create, (host, NETWORK), setup=remove, rounds=20)
     remove()
 
 
@@ -56,7 +57,8 @@ def test_plug(benchmark: BenchmarkFixture, host: links.Links) -> None:
         def remove() -> None:
             host.delete("bench12-2")
 
-        benchmark.pedantic(bridge.plug, (host, inner, entry, endpoint), setup=remove, rounds=50)
+        measure = benchmark.pedantic
+        measure(bridge.plug, (host, inner, entry, endpoint), setup=remove, rounds=50)
         host.delete("bench12")
         inner.close()
         os.close(entry)

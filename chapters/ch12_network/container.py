@@ -67,6 +67,7 @@ TERMINALS = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "g
 
 def run(rootfs: str, command: list[str]) -> int:
     """Run the command in the root file system; its exit code, or 128 + n after signal n."""
+    cable = ""
 
     def child() -> None:
         # Born inside, or where that cannot be (version 1): now, before anything is done.
@@ -131,7 +132,7 @@ def run(rootfs: str, command: list[str]) -> int:
         seccomp_default.profile(), capabilities.DEFAULT, system.machine, system.release
     )
     filter = seccomp_compiler.compile_filter(policy)
-    gate, host, cable = users.Gate(), links.Links(), ""
+    gate, host = users.Gate(), links.Links()
     with tempfile.TemporaryDirectory(prefix="chapter-12-") as scratch:
         upper, work = f"{scratch}/upper", f"{scratch}/work"
         os.mkdir(upper)

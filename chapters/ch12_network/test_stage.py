@@ -1,4 +1,4 @@
-"""Chapter 12: an adapter of its own, whose cable leads to a bridge; neighbours at the same bridge."""
+"""Chapter 12: an adapter of its own, and a cable to a bridge; neighbours at the same bridge."""
 
 from __future__ import annotations
 
@@ -80,11 +80,13 @@ def test_it_reaches_the_host_and_the_host_it(stage: Container, version: int) -> 
         own = addresses(container)[version == 6]
         (route,) = inside(container, f"-{version}", "route", "show", "default")
         family = socket.AF_INET if version == 4 else socket.AF_INET6
-        with socket.create_server((route["gateway"], 0), family=family) as service:
-            with inner.connect(route["gateway"], service.getsockname()[1]):
-                accepted, peer = service.accept()
-                accepted.close()
-                assert peer[0] == own
+        with (
+            socket.create_server((route["gateway"], 0), family=family) as service,
+            inner.connect(route["gateway"], service.getsockname()[1]),
+        ):
+            accepted, peer = service.accept()
+            accepted.close()
+            assert peer[0] == own
         with inner.listen(own, 5000), socket.create_connection((own, 5000), 10):
             pass
 
@@ -103,12 +105,16 @@ def test_two_are_neighbours(stage: Container) -> None:
     with stage.start() as one, stage.start() as other:
         assert not set(addresses(one)) & set(addresses(other))
         assert cable(one)["master"] == cable(other)["master"]
-        with network(one) as here, network(other) as there:
+        with (
+            network(one) as here,
+            network(other) as there,
             # The same port, at the same time.
-            with here.listen("::", 5000), there.listen("::", 5000) as service:
-                for address in addresses(other):
-                    with here.connect(address, 5000):
-                        service.accept()[0].close()
+            here.listen("::", 5000),
+            there.listen("::", 5000) as service,
+        ):
+            for address in addresses(other):
+                with here.connect(address, 5000):
+                    service.accept()[0].close()
 
 
 def test_who_stays_is_not_cut_off(stage: Container) -> None:
@@ -128,6 +134,9 @@ def test_a_name_without_a_file_is_its_own(stage: Container) -> None:
     with socket.socket(socket.AF_UNIX) as service, stage.start() as container:
         service.bind(name)
         service.listen()
-        with network(container) as inner, inner.open(socket.AF_UNIX) as caller:
-            with pytest.raises(ConnectionRefusedError):
-                caller.connect(name)
+        with (
+            network(container) as inner,
+            inner.open(socket.AF_UNIX) as caller,
+            pytest.raises(ConnectionRefusedError),
+        ):
+            caller.connect(name)
