@@ -67,7 +67,7 @@ TERMINALS = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "g
 
 def run(rootfs: str, command: list[str]) -> int:
     """Run the command in the root file system; its exit code, or 128 + n after signal n."""
-    cable = ""
+    network, cable = -1, ""
 
     def child() -> None:
         # Born inside, or where that cannot be (version 1): now, before anything is done.
@@ -121,9 +121,11 @@ def run(rootfs: str, command: list[str]) -> int:
         process.execute(command, ENVIRONMENT)
 
     def connect(pid: int) -> None:
-        # The other end of the cable is born in a network, so this must be there: now it is.
-        nonlocal cable
-        cable = plug_in(host, pid)
+        # The other end of the cable is born in a network, so this must be there: now it is. It
+        # stays as long as we hold it, and the cable with it.
+        nonlocal network, cable
+        network = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        cable = plug_in(host, network)
         gate.open(pid, USERS, USERS)
 
     # Docker's policy, as far as it is about this machine and what its root may do.
@@ -148,30 +150,32 @@ def run(rootfs: str, command: list[str]) -> int:
             try:
                 return process.run(child, NAMESPACES, group.descriptor, connect)
             finally:
-                unplug(host, cable)
+                unplug(host, network, cable)
 
 
-def plug_in(host: links.Links, pid: int) -> str:
-    """Connect the network of a process with the bridge; the name of our end of the cable."""
-    with files.Lock(LOCK), open(f"/proc/{pid}/ns/net") as namespace:
+def plug_in(host: links.Links, network: int) -> str:
+    """Connect a network with the bridge; the name of our end of the cable."""
+    with files.Lock(LOCK):
         bridge.create(host, NETWORK)
         # An address is taken as long as there is a cable of its number.
         taken = {link.name for link in host.links()}
         number = min(n for n in range(2, 255) if f"chapter12-{n}" not in taken)
         endpoint = bridge.endpoint(NETWORK, f"chapter12-{number}", number)
-        container = links.inside(namespace.fileno(), links.Links)
-        bridge.plug(host, container, namespace.fileno(), endpoint)
+        container = links.inside(network, links.Links)
+        bridge.plug(host, container, network, endpoint)
         container.close()
     return f"chapter12-{number}"
 
 
-def unplug(host: links.Links, cable: str) -> None:
-    """Take the cable away, and the bridge when it was the last."""
+def unplug(host: links.Links, network: int, cable: str) -> None:
+    """Take the cable away, and the bridge when it was the last; let the network go."""
     with files.Lock(LOCK):
         host.delete(cable)
         if not any(link.name.startswith("chapter12-") for link in host.links()):
             host.delete("chapter12")
             os.unlink(LOCK)
+    if network >= 0:
+        os.close(network)
 
 
 if __name__ == "__main__":

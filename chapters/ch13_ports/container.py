@@ -68,7 +68,7 @@ TERMINALS = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "g
 
 def run(rootfs: str, command: list[str]) -> int:
     """Run the command in the root file system; its exit code, or 128 + n after signal n."""
-    number = 0
+    network, number = -1, 0
 
     def child() -> None:
         # Born inside, or where that cannot be (version 1): now, before anything is done.
@@ -127,9 +127,11 @@ def run(rootfs: str, command: list[str]) -> int:
         process.execute(command, ENVIRONMENT)
 
     def connect(pid: int) -> None:
-        # The other end of the cable is born in a network, so this must be there: now it is.
-        nonlocal number
-        number = plug_in(host, pid)
+        # The other end of the cable is born in a network, so this must be there: now it is. It
+        # stays as long as we hold it, and the cable with it.
+        nonlocal network, number
+        network = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        number = plug_in(host, network)
         gate.open(pid, USERS, USERS)
 
     # Docker's policy, as far as it is about this machine and what its root may do.
@@ -159,13 +161,12 @@ def run(rootfs: str, command: list[str]) -> int:
             try:
                 return process.run(child, NAMESPACES, group.descriptor, connect)
             finally:
-                unplug(host, number)
+                unplug(host, network, number)
 
 
-def plug_in(host: links.Links, pid: int) -> int:
-    """Connect the network of a process with the bridge, and a port of the host with it; the number
-    of its address."""
-    with files.Lock(LOCK), open(f"/proc/{pid}/ns/net") as namespace:
+def plug_in(host: links.Links, network: int) -> int:
+    """Connect a network with the bridge, and a port of the host with it; the number of both."""
+    with files.Lock(LOCK):
         if bridge.create(host, NETWORK):
             # Whoever forwards is a router: for whom, says the firewall.
             nft.apply(firewall.ruleset(TAG, [NETWORK], [], [], guard=forwarding.enable(FORWARDING)))
@@ -175,8 +176,8 @@ def plug_in(host: links.Links, pid: int) -> int:
         endpoint, port = lease(number)
         # Before the cable: no frame may come by it that nobody looks at.
         nft.apply(firewall.added(TAG, [endpoint], [port]))
-        container = links.inside(namespace.fileno(), links.Links)
-        bridge.plug(host, container, namespace.fileno(), endpoint)
+        container = links.inside(network, links.Links)
+        bridge.plug(host, container, network, endpoint)
         container.close()
     return number
 
@@ -189,18 +190,20 @@ def lease(number: int) -> tuple[dict[str, object], dict[str, object]]:
     return endpoint, port
 
 
-def unplug(host: links.Links, number: int) -> None:
-    """Take its cable and its rules away, and everything when it was the last."""
+def unplug(host: links.Links, network: int, number: int) -> None:
+    """Take its cable and rules away, and all when it was the last; let the network go."""
     with files.Lock(LOCK):
+        host.delete(f"chapter13-{number}")
         if number:
             endpoint, port = lease(number)
-            host.delete(f"chapter13-{number}")
             nft.apply(firewall.removed(TAG, [endpoint], [port]))
         if not any(link.name.startswith("chapter13-") for link in host.links()):
             nft.apply(firewall.gone(TAG))
             forwarding.restore(FORWARDING)
             host.delete("chapter13")
             os.unlink(LOCK)
+    if network >= 0:
+        os.close(network)
 
 
 def write(path: str, text: str) -> None:
