@@ -18,7 +18,7 @@ from tests.support.engine import ROOT
 FILES = ("__init__.py", "container.py", "attack.py", "test_stage.py", "bench_stage.py")
 # A stage is read in one sitting, and what is new in it at one glance.
 STAGE_LINES = 220
-NEW_LINES = 90
+NEW_LINES = 96
 
 READY = stages.ready()
 MODULES = [
