@@ -1,0 +1,333 @@
+"""What the kernel has of our networks, for the picture of them (`network/picture.py`).
+
+Links, addresses and routes are asked of the host's namespace and of each container's, rules of
+nft, sockets of /proc/net. What the engine has written down gives the names, and is what the kernel
+is compared with: a cable that was deleted and a rule that was flushed are said where they lack.
+
+Left out: link-local addresses, which every adapter has, and the ports of bridges of others.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import struct
+
+from .. import jsonio
+from ..errors import EngineError
+from ..network import firewall, nft
+from ..network.links import Links, inside
+from ..network.picture import CLOSED, RELAY, RULE, Adapter, Cable, Door, Network, Picture
+from ..network.ports import ANY, shown
+from . import networking, networks, teardown
+from . import record as records
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..network.links import Link
+    from .home import Home
+
+    # (host's address, protocol, port): a published port, or a socket that listens.
+    Key = tuple[str, str, int]
+
+_EVERYWHERE = {"0.0.0.0/0", "::/0"}
+_ANY = {4: ANY, 6: "::"}
+# proc_pid_net(5): file, protocol, the state of a socket that waits (TCP_LISTEN, TCP_CLOSE).
+_SOCKETS = (("tcp", "tcp", "0A"), ("tcp6", "tcp", "0A"), ("udp", "udp", "07"), ("udp6", "udp", "07"))
+# What the host loses with a rule that is gone: chain, words of the rule.
+_GUARDS = (
+    ("forwarded", ("@bridges", "drop"), "no rule keeps networks apart, or neighbours out"),
+    ("arriving", ("127.0.0.0", "drop"), "no rule keeps neighbours from this host's loopback"),
+)
+
+
+def survey(home: Home, wanted: Sequence[dict[str, Any]]) -> Picture:
+    """The picture of these networks (definitions) and of the host, at this moment."""
+    with networks.lock(home):
+        host, rules, listening = _Place(Links()), _Rules(networks.tag(home)), _listening()
+        living = _living(home)
+        ours = {each["bridge"] for each in networks.all_of(home)}
+        ours |= {each["link"] for state, _ in living for each in state["endpoints"]}
+        drawn = tuple(_network(each, host, rules, listening, living) for each in wanted)
+    adapters = tuple(
+        Adapter(name, host.addresses.get(name, ()), host.gateways(name))
+        for name, link in host.links.items()
+        if name not in ours and not link.master and (link.up or name in host.addresses)
+    )
+    wrong = rules.wrong(bool(ours & host.links.keys()))
+    if living:
+        wrong += _not_forwarding()
+    used = {each[f"address{v}"] for state, _ in living for each in state["endpoints"] for v in "46"}
+    for (place, proto, number), (address, inner) in rules.doors().items():
+        if address not in used:
+            wrong.append(f"{shown(place, number)}/{proto} leads to nobody: {shown(address, inner)}")
+    # The way out first: the picture shows it above.
+    return Picture(tuple(sorted(adapters, key=lambda each: not each.gateways)), drawn, tuple(wrong))
+
+
+class _Place:
+    """A network namespace at this moment: links by name, addresses of each, default routes."""
+
+    def __init__(self, links: Links) -> None:
+        try:
+            self.links = {link.name: link for link in links.links()}
+            self.addresses: dict[str, tuple[str, ...]] = {}
+            for name, address in links.addresses():
+                if not address.startswith("fe80:"):
+                    self.addresses[name] = (*self.addresses.get(name, ()), address)
+            self.defaults = [route for route in links.routes() if route.to in _EVERYWHERE]
+        finally:
+            links.close()
+
+    def gateways(self, link: str) -> tuple[str, ...]:
+        """Of the default routes by a link; "" for one without."""
+        return tuple(route.gateway for route in self.defaults if route.link == link)
+
+    def bare(self, link: str) -> set[str]:
+        """A link's addresses without the length."""
+        return {address.partition("/")[0] for address in self.addresses.get(link, ())}
+
+
+class _Rules:
+    """Our two tables: sets and maps by name, rules as text; known: whether we may know them."""
+
+    def __init__(self, tag: str) -> None:
+        self.table, self.known = firewall.table(tag), True
+        self.sets: dict[str, list[Any]] = {}
+        self.rules: list[tuple[str, str]] = []
+        self.missing: list[str] = []
+        try:
+            for family in ("inet", "bridge"):
+                self._read(family)
+        except EngineError as error:
+            self.known, self.missing = False, [error.message]
+
+    def _read(self, family: str) -> None:
+        listed = nft.listed(family, self.table)
+        if listed is None:
+            self.missing.append(f"there is no table {family} {self.table}")
+        for entry in listed or []:
+            for kind, found in entry.items():
+                if kind in ("set", "map"):
+                    self.sets[found["name"]] = found.get("elem", [])
+                elif kind == "rule":
+                    self.rules.append((found["chain"], jsonio.dumps(found["expr"])))
+
+    def has(self, chain: str, *words: str) -> bool:
+        """Whether a chain has a rule with these words."""
+        return any(where == chain and all(w in rule for w in words) for where, rule in self.rules)
+
+    def doors(self) -> dict[Key, tuple[str, int]]:
+        """Where published ports lead: (address, port), as far as a rule looks them up."""
+        found = {}
+        for name in ("any4", "any6", "given4", "given6"):
+            if self.has("incoming", "publish") and self.has("publish", "dnat", f"@{name}"):
+                for key, value in self.sets.get(name, []):
+                    *place, proto, number = key["concat"]
+                    where = place[0] if place else _ANY[int(name[-1])]
+                    found[where, proto, number] = tuple(value["concat"])
+        return found
+
+    def wrong(self, used: bool) -> list[str]:
+        """What lacks for the host as a whole. used: there are bridges, so there must be tables."""
+        if not self.known or not used:
+            return [] if self.known else self.missing
+        return self.missing + [
+            what for chain, words, what in _GUARDS if self.rules and not self.has(chain, *words)
+        ]
+
+
+def _living(home: Home) -> list[tuple[dict[str, Any], _Place]]:
+    """The network.json of each container that lives, and its namespace; by name. "name" has those
+    who share it."""
+    found, guests = [], _guests(home)
+    for state in networks.living(home):
+        live = records.load_live(home, state["id"])
+        process = teardown.open_process(live) if live is not None else None
+        if process is None:
+            continue  # it is ending
+        try:
+            place = _Place(inside(process, Links))
+        finally:
+            os.close(process)
+        state["name"] = " + ".join([state["name"], *guests.get(state["id"], [])])
+        found.append((state, place))
+    return sorted(found, key=lambda each: str(each[0]["name"]))
+
+
+def _guests(home: Home) -> dict[str, list[str]]:
+    """By a container's id the names of those who live in its network."""
+    found: dict[str, list[str]] = {}
+    for id in os.listdir(home.run):
+        record = records.load(home, id)
+        if record is not None and networking.shared_with(record):
+            found.setdefault(networking.names_from(home, record), []).append(record.name)
+    return found
+
+
+def _network(
+    network: dict[str, Any],
+    host: _Place,
+    rules: _Rules,
+    listening: set[Key],
+    living: list[tuple[dict[str, Any], _Place]],
+) -> Network:
+    bridge = host.links.get(network["bridge"])
+    here = [
+        (state, endpoint, place)
+        for state, place in living
+        for endpoint in state["endpoints"]
+        if endpoint["network"] == network["name"]
+    ]
+    here.sort(key=lambda each: _socket.inet_aton(each[1]["address4"]))
+    cables = [
+        _cable(state["name"], endpoint, host, place, rules)._replace(
+            doors=_doors(state["ports"], endpoint, rules, listening)
+        )
+        for state, endpoint, place in here
+    ]
+    if bridge is None:
+        absent = ((), ("the bridge is gone",)) if here else (("not made yet",), ())
+        return Network(network["name"], network["bridge"], (), absent[0], tuple(cables), absent[1])
+    known = {endpoint["link"] for state, _ in living for endpoint in state["endpoints"]}
+    cables += [
+        Cable("unknown", link.name, "", wrong=("it is no container's",))
+        for link in host.links.values()
+        if link.master == bridge.index and link.name not in known
+    ]
+    says, wrong = _way_out(network, host, rules)
+    if not bridge.up:
+        wrong.append("the bridge is down")
+    gateways = {subnet["Gateway"] for subnet in network["subnets"]}
+    wrong += [f"{each} is gone" for each in sorted(gateways - host.bare(bridge.name))]
+    addresses = host.addresses.get(bridge.name, ())
+    return Network(
+        network["name"], bridge.name, addresses, tuple(says), tuple(cables), tuple(wrong)
+    )
+
+
+def _way_out(network: dict[str, Any], host: _Place, rules: _Rules) -> tuple[list[str], list[str]]:
+    """What is to be said of how a network gets beyond the host, and what is wrong with it."""
+    by = ", ".join(dict.fromkeys(route.link for route in host.defaults))
+    bridge = network["bridge"]
+    if not rules.known:
+        return [f"out by {by}" if by else "no way out"], []
+    if network["internal"]:
+        kept = bridge in rules.sets.get("internal", []) and rules.has("forwarded", "@internal")
+        return (["internal: no way out"], []) if kept else ([], ["internal, but no rule keeps it"])
+    if bridge in rules.sets.get("bridges", []) and rules.has("leaving", "@bridges", "masquerade"):
+        return [f"out by {by}, masquerade" if by else "masquerade, no way out"], []
+    return [], ["no masquerade"]
+
+
+def _cable(
+    name: str, endpoint: dict[str, Any], host: _Place, place: _Place, rules: _Rules
+) -> Cable:
+    link, bridge = host.links.get(endpoint["link"]), host.links.get(endpoint["bridge"])
+    if link is None:
+        return Cable(name, "", "", wrong=(f"the cable {endpoint['link']} is gone",))
+    end = _other_end(link, place)
+    wrong = []
+    if bridge is not None and link.master != bridge.index:
+        wrong.append("not plugged into the bridge")
+    wrong += [f"{each.name} is down" for each in (link, end) if each is not None and not each.up]
+    if rules.known and f'"{link.name}"' not in jsonio.dumps(rules.sets.get("links", [])):
+        wrong.append("may send with any address")
+    if end is None:
+        return Cable(name, link.name, "", wrong=(*wrong, "it does not lead into the container"))
+    wrong += [
+        f"{endpoint[field]} is gone"
+        for field in ("address4", "address6")
+        if endpoint[field] and endpoint[field] not in place.bare(end.name)
+    ]
+    gateways = place.gateways(end.name)
+    if endpoint["default"]:
+        expected = {endpoint["gateway4"], endpoint["gateway6"]} - {""}
+        wrong += [f"no route out by {each}" for each in sorted(expected.difference(gateways))]
+    usual = bridge is not None and host.bare(bridge.name).issuperset(gateways)
+    out = (endpoint["bridge"] if usual else ", ".join(gateways)) if gateways else ""
+    addresses = place.addresses.get(end.name, ())
+    return Cable(name, link.name, end.name, addresses, out, wrong=tuple(wrong))
+
+
+def _other_end(link: Link, place: _Place) -> Link | None:
+    """The end of a cable in another namespace: each has the other's index."""
+    for other in place.links.values():
+        if other.index == link.peer and other.peer == link.index:
+            return other
+    return None
+
+
+def _doors(
+    ports: Sequence[dict[str, Any]], endpoint: dict[str, Any], rules: _Rules, listening: set[Key]
+) -> tuple[Door, ...]:
+    """The published ports of an endpoint: those that were asked for, and those that there are."""
+    asked: dict[Key, int] = {}
+    translated: set[Key] = set()
+    for port in ports:
+        if port["address4"] == endpoint["address4"]:
+            both = [ANY, "::"] if os.path.exists("/proc/net/tcp6") else [ANY]
+            what = port["proto"], port["hostPort"]
+            for place in [port["hostIp"]] if port["hostIp"] else both:
+                asked[(place, *what)] = port["port"]
+            for version, given, _ in firewall.translations(port):
+                translated.add((given or _ANY[version], *what))
+    own = {endpoint["address4"], endpoint["address6"]}
+    there = {key: inner for key, (address, inner) in rules.doors().items() if address in own}
+    doors: dict[Key, Door] = {}
+    for key in sorted({**asked, **there}, key=lambda key: (key[2], key[1], key[0])):
+        place, proto, number = key
+        # The kernel does not list SCTP's sockets that only hold a port.
+        held = key in listening or proto == "sctp"
+        way = RULE if key in there else RELAY if held and proto != "sctp" else CLOSED
+        wrong = []
+        if key not in asked:
+            wrong.append("nobody has published it")
+        elif not held:
+            wrong.append("nobody listens")
+        if key in translated - there.keys() and rules.known:
+            wrong.append("no rule")
+        inner = f"{there.get(key) or asked[key]}/{proto}"
+        doors[key] = Door(shown(place, number), inner, way, ", ".join(wrong))
+    for place, proto, number in list(doors):
+        four, six = doors.get((ANY, proto, number)), doors.get(("::", proto, number))
+        if place == "::" and four and six and four[1:] == six[1:]:
+            doors[ANY, proto, number] = four._replace(place=f"*:{number}")
+            del doors["::", proto, number]
+    return tuple(doors.values())
+
+
+def _listening() -> set[Key]:
+    """The sockets of this host that wait for somebody."""
+    found = set()
+    for name, proto, waiting in _SOCKETS:
+        if not os.path.exists(f"/proc/net/{name}"):
+            continue  # a kernel without IPv6
+        with open(f"/proc/net/{name}") as file:
+            fields = [line.split() for line in file][1:]
+        for _, local, _, state, *_ in fields:
+            digits, _, number = local.partition(":")
+            if state == waiting:
+                # Each 32 bits in the order of this machine's processor.
+                packed = b"".join(
+                    struct.pack("=I", int(digits[place : place + 8], 16))
+                    for place in range(0, len(digits), 8)
+                )
+                family = _socket.AF_INET6 if len(packed) > 4 else _socket.AF_INET
+                found.add((_socket.inet_ntop(family, packed), proto, int(number, 16)))
+    return found
+
+
+def _not_forwarding() -> list[str]:
+    """Where the host passes nothing on, no packet leaves a network."""
+    found = []
+    for name, switch in (("IPv4", "ipv4/ip_forward"), ("IPv6", "ipv6/conf/all/forwarding")):
+        path = f"/proc/sys/net/{switch}"
+        if os.path.exists(path):
+            with open(path) as file:
+                if file.read().strip() == "0":
+                    found.append(f"this host does not forward {name}")
+    return found
