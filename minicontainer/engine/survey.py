@@ -13,12 +13,11 @@ import _socket
 import os
 import struct
 
-from .. import jsonio
-from ..errors import EngineError
-from ..network import firewall, nft
+from ..network import firewall
 from ..network.links import Links, inside
 from ..network.picture import CLOSED, RELAY, RULE, Adapter, Cable, Door, Network, Picture
 from ..network.ports import ANY, shown
+from ..network.rules import EVERY, Rules
 from . import networking, networks, teardown
 from . import record as records
 
@@ -28,26 +27,28 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..network.links import Link
+    from ..network.rules import Key
     from .home import Home
 
-    # (host's address, protocol, port): a published port, or a socket that listens.
-    Key = tuple[str, str, int]
 
 _EVERYWHERE = {"0.0.0.0/0", "::/0"}
-_ANY = {4: ANY, 6: "::"}
 # proc_pid_net(5): file, protocol, the state of a socket that waits (TCP_LISTEN, TCP_CLOSE).
-_SOCKETS = (("tcp", "tcp", "0A"), ("tcp6", "tcp", "0A"), ("udp", "udp", "07"), ("udp6", "udp", "07"))
-# What the host loses with a rule that is gone: chain, words of the rule.
-_GUARDS = (
-    ("forwarded", ("@bridges", "drop"), "no rule keeps networks apart, or neighbours out"),
-    ("arriving", ("127.0.0.0", "drop"), "no rule keeps neighbours from this host's loopback"),
+_SOCKETS = (
+    ("tcp", "tcp", "0A"),
+    ("tcp6", "tcp", "0A"),
+    ("udp", "udp", "07"),
+    ("udp6", "udp", "07"),
 )
 
 
 def survey(home: Home, wanted: Sequence[dict[str, Any]]) -> Picture:
     """The picture of these networks (definitions) and of the host, at this moment."""
     with networks.lock(home):
-        host, rules, listening = _Place(Links()), _Rules(networks.tag(home)), _listening()
+        host, rules, listening = (
+            _Place(Links()),
+            Rules(firewall.table(networks.tag(home))),
+            _listening(),
+        )
         living = _living(home)
         ours = {each["bridge"] for each in networks.all_of(home)}
         ours |= {each["link"] for state, _ in living for each in state["endpoints"]}
@@ -57,7 +58,8 @@ def survey(home: Home, wanted: Sequence[dict[str, Any]]) -> Picture:
         for name, link in host.links.items()
         if name not in ours and not link.master and (link.up or name in host.addresses)
     )
-    wrong = rules.wrong(bool(ours & host.links.keys()))
+    # Where no bridge is, there need be no tables.
+    wrong = rules.lacks() if ours & host.links.keys() or not rules.known else []
     if living:
         wrong += _not_forwarding()
     used = {each[f"address{v}"] for state, _ in living for each in state["endpoints"] for v in "46"}
@@ -91,55 +93,6 @@ class _Place:
         return {address.partition("/")[0] for address in self.addresses.get(link, ())}
 
 
-class _Rules:
-    """Our two tables: sets and maps by name, rules as text; known: whether we may know them."""
-
-    def __init__(self, tag: str) -> None:
-        self.table, self.known = firewall.table(tag), True
-        self.sets: dict[str, list[Any]] = {}
-        self.rules: list[tuple[str, str]] = []
-        self.missing: list[str] = []
-        try:
-            for family in ("inet", "bridge"):
-                self._read(family)
-        except EngineError as error:
-            self.known, self.missing = False, [error.message]
-
-    def _read(self, family: str) -> None:
-        listed = nft.listed(family, self.table)
-        if listed is None:
-            self.missing.append(f"there is no table {family} {self.table}")
-        for entry in listed or []:
-            for kind, found in entry.items():
-                if kind in ("set", "map"):
-                    self.sets[found["name"]] = found.get("elem", [])
-                elif kind == "rule":
-                    self.rules.append((found["chain"], jsonio.dumps(found["expr"])))
-
-    def has(self, chain: str, *words: str) -> bool:
-        """Whether a chain has a rule with these words."""
-        return any(where == chain and all(w in rule for w in words) for where, rule in self.rules)
-
-    def doors(self) -> dict[Key, tuple[str, int]]:
-        """Where published ports lead: (address, port), as far as a rule looks them up."""
-        found = {}
-        for name in ("any4", "any6", "given4", "given6"):
-            if self.has("incoming", "publish") and self.has("publish", "dnat", f"@{name}"):
-                for key, value in self.sets.get(name, []):
-                    *place, proto, number = key["concat"]
-                    where = place[0] if place else _ANY[int(name[-1])]
-                    found[where, proto, number] = tuple(value["concat"])
-        return found
-
-    def wrong(self, used: bool) -> list[str]:
-        """What lacks for the host as a whole. used: there are bridges, so there must be tables."""
-        if not self.known or not used:
-            return [] if self.known else self.missing
-        return self.missing + [
-            what for chain, words, what in _GUARDS if self.rules and not self.has(chain, *words)
-        ]
-
-
 def _living(home: Home) -> list[tuple[dict[str, Any], _Place]]:
     """The network.json of each container that lives, and its namespace; by name. "name" has those
     who share it."""
@@ -171,7 +124,7 @@ def _guests(home: Home) -> dict[str, list[str]]:
 def _network(
     network: dict[str, Any],
     host: _Place,
-    rules: _Rules,
+    rules: Rules,
     listening: set[Key],
     living: list[tuple[dict[str, Any], _Place]],
 ) -> Network:
@@ -209,23 +162,21 @@ def _network(
     )
 
 
-def _way_out(network: dict[str, Any], host: _Place, rules: _Rules) -> tuple[list[str], list[str]]:
+def _way_out(network: dict[str, Any], host: _Place, rules: Rules) -> tuple[list[str], list[str]]:
     """What is to be said of how a network gets beyond the host, and what is wrong with it."""
     by = ", ".join(dict.fromkeys(route.link for route in host.defaults))
     bridge = network["bridge"]
     if not rules.known:
         return [f"out by {by}" if by else "no way out"], []
     if network["internal"]:
-        kept = bridge in rules.sets.get("internal", []) and rules.has("forwarded", "@internal")
+        kept = bridge in rules.elements("internal") and rules.has("forwarded", "@internal")
         return (["internal: no way out"], []) if kept else ([], ["internal, but no rule keeps it"])
-    if bridge in rules.sets.get("bridges", []) and rules.has("leaving", "@bridges", "masquerade"):
+    if bridge in rules.elements("bridges") and rules.has("leaving", "@bridges", "masquerade"):
         return [f"out by {by}, masquerade" if by else "masquerade, no way out"], []
     return [], ["no masquerade"]
 
 
-def _cable(
-    name: str, endpoint: dict[str, Any], host: _Place, place: _Place, rules: _Rules
-) -> Cable:
+def _cable(name: str, endpoint: dict[str, Any], host: _Place, place: _Place, rules: Rules) -> Cable:
     link, bridge = host.links.get(endpoint["link"]), host.links.get(endpoint["bridge"])
     if link is None:
         return Cable(name, "", "", wrong=(f"the cable {endpoint['link']} is gone",))
@@ -234,7 +185,7 @@ def _cable(
     if bridge is not None and link.master != bridge.index:
         wrong.append("not plugged into the bridge")
     wrong += [f"{each.name} is down" for each in (link, end) if each is not None and not each.up]
-    if rules.known and f'"{link.name}"' not in jsonio.dumps(rules.sets.get("links", [])):
+    if rules.known and link.name not in rules.elements("links"):
         wrong.append("may send with any address")
     if end is None:
         return Cable(name, link.name, "", wrong=(*wrong, "it does not lead into the container"))
@@ -262,7 +213,7 @@ def _other_end(link: Link, place: _Place) -> Link | None:
 
 
 def _doors(
-    ports: Sequence[dict[str, Any]], endpoint: dict[str, Any], rules: _Rules, listening: set[Key]
+    ports: Sequence[dict[str, Any]], endpoint: dict[str, Any], rules: Rules, listening: set[Key]
 ) -> tuple[Door, ...]:
     """The published ports of an endpoint: those that were asked for, and those that there are."""
     asked: dict[Key, int] = {}
@@ -274,7 +225,7 @@ def _doors(
             for place in [port["hostIp"]] if port["hostIp"] else both:
                 asked[(place, *what)] = port["port"]
             for version, given, _ in firewall.translations(port):
-                translated.add((given or _ANY[version], *what))
+                translated.add((given or EVERY[version], *what))
     own = {endpoint["address4"], endpoint["address6"]}
     there = {key: inner for key, (address, inner) in rules.doors().items() if address in own}
     doors: dict[Key, Door] = {}

@@ -16,7 +16,7 @@ CHAPTER = 13
 
 # How a published port's packets get to the container.
 RULE, RELAY, CLOSED = "rule", "relay", "closed"
-ARROWS = {RULE: "─▶", RELAY: "╌▶", CLOSED: " ╳"}
+ARROWS = {RULE: "─▶", RELAY: "╌▶", CLOSED: " ✗"}
 LEGEND = {
     RULE: "published port, translated by the kernel",
     RELAY: "published port, passed on by the container's supervisor",
@@ -25,7 +25,7 @@ LEGEND = {
 # The sign in the wall of a container's box where something comes in.
 _WALLS = {"cable": "┤"}
 _NAME = 32
-_PLAIN = str.maketrans("─│┌┐└┘┤┴┼═║╔╗╚╝╟╌▶╳…", "-|+++++++=|+++++~>x~")
+_PLAIN = str.maketrans("─│┌┐└┘┤┴┼═║╔╗╚╝╟╌▶✗…", "-|+++++++=|+++++~>x~")
 
 
 class Door(NamedTuple):
@@ -179,7 +179,9 @@ def _network(network: Network, bridge: int, middle: int, box: int) -> list[str]:
     right: list[tuple[Row, str]] = []
     for cable in network.cables:
         right.append((nothing, f"┌ {shorten(cable.container)} ".ljust(box + 3, "─") + "┐"))
-        right += [(row, f"{_WALLS.get(row.kind, '│')} {row.inside:<{box}} │") for row in rows(cable)]
+        right += [
+            (row, f"{_WALLS.get(row.kind, '│')} {row.inside:<{box}} │") for row in rows(cable)
+        ]
         right.append((nothing, "└".ljust(box + 3, "─") + "┘"))
     inside = words(network)
     inside += [""] * (len(right) - 2 - len(inside))

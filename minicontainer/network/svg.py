@@ -7,153 +7,190 @@ other cables lead there from their bridges. It brings its own background, and as
 from __future__ import annotations
 
 from .picture import (
-    CLOSED, RELAY, RULE, Cable, Network, Picture, Row, host_lines, legend, rows, shorten, ways_out,
+    ARROWS,
+    CLOSED,
+    RELAY,
+    Cable,
+    Network,
+    Picture,
+    host_lines,
+    legend,
+    rows,
+    shorten,
+    ways_out,
     words,
-)  # fmt: skip
+)
 
 CHAPTER = 13
 
-# In pixels: a line, a letter of 13 pixels in the widest of the usual fonts, margins, the gap
-# between the host's wall and the containers.
-_LINE, _LETTER, _PAD, _GAP = 20, 7.9, 14, 72
+# In pixels: a line, the widest letter of the usual fonts (of a name, which is bold), margins, and
+# the gap between the host's wall and the containers.
+_LINE, _LETTER, _BOLD, _PAD, _LEFT, _GAP = 20, 7.9, 9.4, 14, 40, 72
 _BACK, _PAPER, _SWITCH = "#f6f8f8", "#ffffff", "#e0f2f1"
-_INK, _GREY, _CABLE, _DOOR, _WRONG = "#263238", "#78909c", "#00796b", "#e65100", "#c62828"
-_DASHES = {RULE: "", RELAY: ' stroke-dasharray="2 4"', CLOSED: ' stroke-dasharray="1 6"'}
+_INK, _GREY, _CABLE, _DOOR, _WRONG = "#263238", "#607d8b", "#00796b", "#e65100", "#c62828"
+_WAYS = {sign: way for way, sign in ARROWS.items()}
 
 
 def draw(picture: Picture) -> str:
     """The picture as an SVG document."""
-    cables = [(network, cable) for network in picture.networks for cable in network.cables]
-    lines = [row for _, cable in cables for row in rows(cable)]
-    says = [word for network in picture.networks for word in words(network)]
-    bridge = _width([*says, *(shorten(network.name) for network in picture.networks)])
-    left, right = 40.0, 40.0 + bridge + _width([row.outside for row in lines]) + 24
-    wall = max(right, left + _width(host_lines(picture))) + _PAD
-    box = wall + _GAP
-    width = box + _width([r.inside for r in lines] + [shorten(c.container) for _, c in cables]) + 24
+    sheet = _Sheet(picture)
     ways = ways_out(picture)
-    top = 30.0 + _LINE * len(ways) + (16 if ways else 0)
-    boxes, wires, texts = [], [], []
-
-    y = top + 26
-    texts.append(_name(left, y, "this host"))
-    for line in host_lines(picture):
-        y += _LINE
-        texts.append(_word(left, y, line, _WRONG if line.startswith("!") else _INK))
-    y += 24
-
-    at: dict[tuple[str, str], float] = {}  # where a cable ends: by container and link
-    for network in picture.networks:
-        start = y
-        for cable in network.cables:
-            if (cable.container, cable.link) in at:
-                # It is drawn already: here is only the port that its cable begins at.
-                y += _LINE
-                wires.append(_wire(left + bridge, y - 6, wall, box, at[cable.container, cable.link]))
-                texts.append(_label(left + bridge + 12, y - 11, cable.link))
-                continue
-            bottom = y + 24
-            for other, mine in cables:
-                if mine.container == cable.container:
-                    at[mine.container, mine.link] = bottom + 8
-                    if other is network and mine.link:
-                        wires.append(_wire(left + bridge, bottom + 8, wall, box, bottom + 8))
-                        texts.append(_label(left + bridge + 12, bottom + 3, mine.link))
-                    for row in rows(mine):
-                        bottom += _LINE
-                        texts.append(_word(box + _PAD, bottom - 7, row.inside, _colour(row)))
-                        if row.kind not in ("", "cable"):
-                            wires.append(_arrow(row.kind, wall, box, bottom - 11))
-                            texts.append(_word(wall - _PAD, bottom - 7, row.outside, _DOOR, end=True))
-            boxes.append(_box(box, y, width - 24 - box, bottom - y + 4, _PAPER, _INK))
-            texts.append(_name(box + _PAD, y + 18, shorten(cable.container)))
-            y = bottom + 14
-        y = max(y - 8, start + 32 + _LINE * len(words(network)))
-        boxes.append(_box(left, start, bridge, y - start, _SWITCH, _CABLE, "2"))
-        texts.append(_name(left + _PAD, start + 20, shorten(network.name)))
-        for place, word in enumerate(words(network), 1):
-            colour = _WRONG if word.startswith("!") else _INK
-            texts.append(_word(left + _PAD, start + 20 + _LINE * place, word, colour))
-        y += 20
-
-    boxes.insert(0, _box(24, top, wall - 24, y - top, _PAPER, _GREY))
+    top = 46 + _LINE * len(ways) if ways else 24
     if ways:
-        wires.append(_line(f"M{left + 12} 34V{top}", _CABLE))
-        texts.append(_name(left, 28, "elsewhere"))
-        texts += [_word(left + 24, 50 + _LINE * n, way, _INK) for n, way in enumerate(ways)]
+        sheet.name(_LEFT, 28, "elsewhere")
+        sheet.line(f"M{_LEFT + 12} 34V{top}", _CABLE)
+        for number, way in enumerate(ways):
+            sheet.word(_LEFT + 24, 50 + _LINE * number, way)
+    sheet.name(_LEFT, top + 26, "this host")
+    for number, line in enumerate(host_lines(picture), 1):
+        sheet.word(_LEFT, top + 30 + _LINE * number, line)
+    y = top + 50.0 + _LINE * len(host_lines(picture))
+    ends: dict[Cable, float] = {}
+    for network in picture.networks:
+        y = _network(sheet, picture, network, y, ends) + 20
+    sheet.box(24, top, sheet.wall - 24, y - top, _PAPER, _GREY)
     for sign, meaning in legend(picture):
         y += _LINE + 2
-        texts.append(_word(56, y + 6, sign.strip(), _WRONG if sign == "!" else _DOOR, end=True))
-        texts.append(_word(66, y + 6, meaning, _GREY))
-    height = y + 24
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
-            f'width="{width:.0f}" height="{height:.0f}" font-size="13" role="img">',
-            "  <title>This host, its networks, and the containers on them</title>",
-            '  <defs><marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" '
-            'markerHeight="8" markerUnits="userSpaceOnUse" orient="auto">'
-            f'<path d="M0 0 10 5 0 10z" fill="{_DOOR}"/></marker></defs>',
-            f'  <rect width="{width:.0f}" height="{height:.0f}" fill="{_BACK}" rx="8"/>',
-            *boxes,
-            *wires,
-            *texts,
-            "</svg>\n",
-        ]
-    )
+        if sign in _WAYS:
+            sheet.arrow(_WAYS[sign], _LEFT, _LEFT + 28, y + 2)
+        else:
+            sheet.word(_LEFT + 10, y + 6, sign, _DOOR)
+        sheet.word(_LEFT + 40, y + 6, meaning, _GREY)
+    return sheet.document(y + 24)
 
 
-def _width(texts: list[str]) -> float:
-    return max(map(len, texts), default=0) * _LETTER + 2 * _PAD
+def _network(
+    sheet: _Sheet, picture: Picture, network: Network, top: float, ends: dict[Cable, float]
+) -> float:
+    """A bridge, and beside it those containers that are not drawn yet; where it ends. ends: the
+    cables of all that are drawn, and where they end."""
+    y = top
+    for cable in network.cables:
+        if cable not in ends:
+            y = _container(sheet, picture, cable.container, y, ends) + 12
+            start = ends[cable]
+        else:
+            y += _LINE + 12
+            start = y - 16
+        if cable.link:
+            sheet.wire(start, ends[cable])
+            sheet.word(sheet.bridge + 12, start - 5, cable.link, _CABLE)
+    y = max(y - 12, top + 36 + _LINE * len(words(network)))
+    sheet.box(_LEFT, top, sheet.bridge - _LEFT, y - top, _SWITCH, _CABLE)
+    sheet.name(_LEFT + _PAD, top + 20, network.name)
+    for number, word in enumerate(words(network), 1):
+        sheet.word(_LEFT + _PAD, top + 24 + _LINE * number, word)
+    return y
 
 
-def _colour(row: Row) -> str:
-    return _WRONG if row.wrong else _INK
+def _container(
+    sheet: _Sheet, picture: Picture, name: str, top: float, ends: dict[Cable, float]
+) -> float:
+    """A container with all its adapters; where it ends."""
+    sheet.name(sheet.inner + _PAD, top + 20, name)
+    y = top + 22
+    for cable in (each for network in picture.networks for each in network.cables):
+        if cable.container != name:
+            continue
+        y += 6
+        ends[cable] = y + 14
+        for row in rows(cable):
+            y += _LINE
+            sheet.word(sheet.inner + _PAD, y - 2, row.inside, _WRONG if row.wrong else _INK)
+            if row.kind in ARROWS:
+                sheet.arrow(row.kind, sheet.wall - 8, sheet.inner, y - 6)
+                sheet.word(sheet.wall - _PAD, y - 2, row.outside, _DOOR, end=True)
+    sheet.box(sheet.inner, top, sheet.width - 24 - sheet.inner, y + 10 - top, _PAPER, _INK)
+    return y + 10
 
 
-def _box(x: float, y: float, width: float, height: float, fill: str, edge: str, line: str = "1.5") -> str:
-    return (
-        f'  <rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="6" fill="{fill}" '
-        f'stroke="{edge}" stroke-width="{line}"/>'
-    )
+class _Sheet:
+    """What is drawn so far. From left to right: the bridges' edge, the host's wall, the containers'
+    edge, the whole width."""
+
+    def __init__(self, picture: Picture) -> None:
+        cables = [cable for network in picture.networks for cable in network.cables]
+        lines = [row for cable in cables for row in rows(cable)]
+        said = [word for network in picture.networks for word in words(network)]
+        self.bridge = _LEFT + _width(said, [network.name for network in picture.networks])
+        ports = self.bridge + _width([row.outside for row in lines]) + 24
+        self.wall = max(ports, _LEFT + _width(host_lines(picture))) + _PAD
+        self.inner = self.wall + _GAP
+        boxes = _width([row.inside for row in lines], [cable.container for cable in cables])
+        self.width = self.inner + boxes + 24 if cables else max(self.wall + 24, 440)
+        self.boxes: list[str] = []
+        self.wires: list[str] = []
+        self.texts: list[str] = []
+
+    def box(self, x: float, y: float, width: float, height: float, fill: str, edge: str) -> None:
+        """A box. The host's comes last and goes under the others."""
+        self.boxes.insert(
+            0,
+            f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="6" '
+            f'fill="{fill}" stroke="{edge}" stroke-width="1.5"/>',
+        )
+
+    def line(self, path: str, colour: str, more: str = "") -> None:
+        """A line, or several."""
+        self.wires.append(
+            f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2.5"{more}/>'
+        )
+
+    def wire(self, y: float, to: float) -> None:
+        """A cable, with a plug at both ends; to another height it gets in the gap."""
+        start, wall, end = self.bridge, self.wall, self.inner
+        bend = f"C{end:g} {y:g} {wall:g} {to:g} {end:g} {to:g}" if to != y else f"H{end:g}"
+        self.line(f"M{start:g} {y:g}H{wall:g}{bend}", _CABLE)
+        self.line(f"M{start - 4:g} {y:g}h8M{end - 4:g} {to:g}h8", _CABLE, ' style="stroke-width:8"')
+
+    def arrow(self, way: str, start: float, end: float, y: float) -> None:
+        """The way of a published port."""
+        if way == CLOSED:
+            self.line(f"M{(start + end) / 2 - 5:g} {y - 5:g}l10 10m0-10l-10 10", _WRONG)
+            return
+        dashes = ' stroke-dasharray="2 4"' if way == RELAY else ""
+        self.line(f"M{start:g} {y:g}H{end:g}", _DOOR, f'{dashes} marker-end="url(#head)"')
+
+    def word(self, x: float, y: float, text: str, colour: str = _INK, *, end: bool = False) -> None:
+        """A line of text; what is wrong is red. end: x is where it ends."""
+        anchor = ' text-anchor="end"' if end else ""
+        self.texts.append(
+            f'<text x="{x:g}" y="{y:g}" fill="{_WRONG if text[:1] == "!" else colour}" '
+            f'font-family="monospace" xml:space="preserve"{anchor}>{_escape(text)}</text>'
+        )
+
+    def name(self, x: float, y: float, text: str) -> None:
+        """The name of a box."""
+        self.texts.append(
+            f'<text x="{x:g}" y="{y:g}" fill="{_INK}" font-family="system-ui, sans-serif" '
+            f'font-size="15" font-weight="600">{_escape(shorten(text))}</text>'
+        )
+
+    def document(self, height: float) -> str:
+        """All of it."""
+        size = f'width="{self.width:.0f}" height="{height:.0f}"'
+        return "\n".join(
+            [
+                '<svg xmlns="http://www.w3.org/2000/svg" '
+                f'viewBox="0 0 {self.width:.0f} {height:.0f}" {size} font-size="13" role="img">',
+                "<title>This host, its networks, and the containers on them</title>",
+                '<defs><marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" '
+                'markerHeight="8" markerUnits="userSpaceOnUse" orient="auto">'
+                f'<path d="M0 0 10 5 0 10z" fill="{_DOOR}"/></marker></defs>',
+                f'<rect {size} fill="{_BACK}" rx="8"/>',
+                *self.boxes,
+                *self.wires,
+                *self.texts,
+                "</svg>\n",
+            ]
+        )
 
 
-def _line(path: str, colour: str, more: str = "") -> str:
-    return f'  <path d="{path}" fill="none" stroke="{colour}" stroke-width="2.5"{more}/>'
-
-
-def _wire(start: float, y: float, wall: float, end: float, to: float) -> str:
-    """A cable, with a plug at both ends; where it leads to another height it does so in the gap."""
-    bend = f"H{wall:g}C{end:g} {y:g} {wall:g} {to:g} {end:g} {to:g}" if to != y else f"H{end:g}"
-    plugs = "".join(
-        f'<rect x="{x - 4:g}" y="{at - 4:g}" width="8" height="8" fill="{_CABLE}"/>'
-        for x, at in ((start, y), (end, to))
-    )
-    return f"{_line(f'M{start:g} {y:g}{bend}', _CABLE)}{plugs}"
-
-
-def _arrow(way: str, wall: float, end: float, y: float) -> str:
-    head = ' marker-end="url(#head)"' if way != CLOSED else ""
-    return _line(f"M{wall - 8:g} {y:g}H{end:g}", _DOOR, _DASHES[way] + head)
-
-
-def _word(x: float, y: float, text: str, colour: str, *, end: bool = False) -> str:
-    anchor = ' text-anchor="end"' if end else ""
-    return (
-        f'  <text x="{x:g}" y="{y:g}" fill="{colour}" font-family="monospace" '
-        f'xml:space="preserve"{anchor}>{_escape(text)}</text>'
-    )
-
-
-def _label(x: float, y: float, text: str) -> str:
-    return _word(x, y, text, _CABLE)
-
-
-def _name(x: float, y: float, text: str) -> str:
-    return (
-        f'  <text x="{x:g}" y="{y:g}" fill="{_INK}" font-family="system-ui, sans-serif" '
-        f'font-size="15" font-weight="600">{_escape(text)}</text>'
-    )
+def _width(texts: list[str], names: list[str] | None = None) -> float:
+    """A box as wide as these need it."""
+    widths = [len(text) * _LETTER for text in texts]
+    widths += [len(shorten(name)) * _BOLD for name in names or []]
+    return max(widths, default=0) + 2 * _PAD
 
 
 def _escape(text: str) -> str:
