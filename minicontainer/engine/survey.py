@@ -32,23 +32,15 @@ if TYPE_CHECKING:
 
 
 _EVERYWHERE = {"0.0.0.0/0", "::/0"}
-# proc_pid_net(5): file, protocol, the state of a socket that waits (TCP_LISTEN, TCP_CLOSE).
-_SOCKETS = (
-    ("tcp", "tcp", "0A"),
-    ("tcp6", "tcp", "0A"),
-    ("udp", "udp", "07"),
-    ("udp6", "udp", "07"),
-)
+# proc_pid_net(5): the state of a socket that waits: TCP_LISTEN, and of UDP one without a peer.
+_WAITING = {"tcp": "0A", "udp": "07"}
 
 
 def survey(home: Home, wanted: Sequence[dict[str, Any]]) -> Picture:
     """The picture of these networks (definitions) and of the host, at this moment."""
     with networks.lock(home):
-        host, rules, listening = (
-            _Place(Links()),
-            Rules(firewall.table(networks.tag(home))),
-            _listening(),
-        )
+        host, listening = _Place(Links()), _listening()
+        rules = Rules(firewall.table(networks.tag(home)))
         living = _living(home)
         ours = {each["bridge"] for each in networks.all_of(home)}
         ours |= {each["link"] for state, _ in living for each in state["endpoints"]}
@@ -94,8 +86,8 @@ class _Place:
 
 
 def _living(home: Home) -> list[tuple[dict[str, Any], _Place]]:
-    """The network.json of each container that lives, and its namespace; by name. "name" has those
-    who share it."""
+    """The network.json of each container that lives, and its namespace. "name" has also the names
+    of those who share it."""
     found, guests = [], _guests(home)
     for state in networks.living(home):
         live = records.load_live(home, state["id"])
@@ -108,7 +100,7 @@ def _living(home: Home) -> list[tuple[dict[str, Any], _Place]]:
             os.close(process)
         state["name"] = " + ".join([state["name"], *guests.get(state["id"], [])])
         found.append((state, place))
-    return sorted(found, key=lambda each: str(each[0]["name"]))
+    return found
 
 
 def _guests(home: Home) -> dict[str, list[str]]:
@@ -254,21 +246,19 @@ def _doors(
 def _listening() -> set[Key]:
     """The sockets of this host that wait for somebody."""
     found = set()
-    for name, proto, waiting in _SOCKETS:
+    for name in ("tcp", "udp", "tcp6", "udp6"):
         if not os.path.exists(f"/proc/net/{name}"):
             continue  # a kernel without IPv6
         with open(f"/proc/net/{name}") as file:
             fields = [line.split() for line in file][1:]
+        family = _socket.AF_INET6 if name[3:] else _socket.AF_INET
         for _, local, _, state, *_ in fields:
             digits, _, number = local.partition(":")
-            if state == waiting:
-                # Each 32 bits in the order of this machine's processor.
-                packed = b"".join(
-                    struct.pack("=I", int(digits[place : place + 8], 16))
-                    for place in range(0, len(digits), 8)
-                )
-                family = _socket.AF_INET6 if len(packed) > 4 else _socket.AF_INET
-                found.add((_socket.inet_ntop(family, packed), proto, int(number, 16)))
+            # Each 32 bits of an address are written as this machine's processor reads them.
+            numbers = [int(digits[at : at + 8], 16) for at in range(0, len(digits), 8)]
+            address = _socket.inet_ntop(family, struct.pack(f"={len(numbers)}I", *numbers))
+            if state == _WAITING[name[:3]]:
+                found.add((address, name[:3], int(number, 16)))
     return found
 
 
