@@ -70,8 +70,8 @@ def _network(
             y = _container(sheet, picture, cable.container, y, ends) + 12
             start = ends[cable]
         else:
-            y += _LINE + 12
-            start = y - 16
+            y += _LINE + 16
+            start = y - 22
         if cable.link:
             sheet.wire(start, ends[cable])
             sheet.word(sheet.bridge + 12, start - 5, cable.link, _CABLE)
