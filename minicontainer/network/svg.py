@@ -6,20 +6,8 @@ other cables lead there from their bridges. It brings its own background, and as
 
 from __future__ import annotations
 
-from .picture import (
-    ARROWS,
-    CLOSED,
-    RELAY,
-    Cable,
-    Network,
-    Picture,
-    host_lines,
-    legend,
-    rows,
-    shorten,
-    ways_out,
-    words,
-)
+from . import picture
+from .picture import ARROWS, CLOSED, RELAY, Cable, Network, Picture, shorten
 
 CHAPTER = 13
 
@@ -31,10 +19,10 @@ _INK, _GREY, _CABLE, _DOOR, _WRONG = "#263238", "#607d8b", "#00796b", "#e65100",
 _WAYS = {sign: way for way, sign in ARROWS.items()}
 
 
-def draw(picture: Picture) -> str:
+def draw(scene: Picture) -> str:
     """The picture as an SVG document."""
-    sheet = _Sheet(picture)
-    ways = ways_out(picture)
+    sheet = _Sheet(scene)
+    ways = picture.ways_out(scene)
     top = 46 + _LINE * len(ways) if ways else 24
     if ways:
         sheet.name(_LEFT, 28, "elsewhere")
@@ -42,14 +30,14 @@ def draw(picture: Picture) -> str:
         for number, way in enumerate(ways):
             sheet.word(_LEFT + 24, 50 + _LINE * number, way)
     sheet.name(_LEFT, top + 26, "this host")
-    for number, line in enumerate(host_lines(picture), 1):
+    for number, line in enumerate(picture.host_lines(scene), 1):
         sheet.word(_LEFT, top + 30 + _LINE * number, line)
-    y = top + 50.0 + _LINE * len(host_lines(picture))
+    y = top + 50.0 + _LINE * len(picture.host_lines(scene))
     ends: dict[Cable, float] = {}
-    for network in picture.networks:
-        y = _network(sheet, picture, network, y, ends) + 20
+    for network in scene.networks:
+        y = _network(sheet, scene, network, y, ends) + 20
     sheet.box(24, top, sheet.wall - 24, y - top, _PAPER, _GREY)
-    for sign, meaning in legend(picture):
+    for sign, meaning in picture.legend(scene):
         y += _LINE + 2
         if sign in _WAYS:
             sheet.arrow(_WAYS[sign], _LEFT, _LEFT + 28, y + 2)
@@ -60,14 +48,14 @@ def draw(picture: Picture) -> str:
 
 
 def _network(
-    sheet: _Sheet, picture: Picture, network: Network, top: float, ends: dict[Cable, float]
+    sheet: _Sheet, scene: Picture, network: Network, top: float, ends: dict[Cable, float]
 ) -> float:
     """A bridge, and beside it those containers that are not drawn yet; where it ends. ends: the
     cables of all that are drawn, and where they end."""
     y = top
     for cable in network.cables:
         if cable not in ends:
-            y = _container(sheet, picture, cable.container, y, ends) + 12
+            y = _container(sheet, scene, cable.container, y, ends) + 12
             start = ends[cable]
         else:
             y += _LINE + 16
@@ -75,26 +63,26 @@ def _network(
         if cable.link:
             sheet.wire(start, ends[cable])
             sheet.word(sheet.bridge + 12, start - 5, cable.link, _CABLE)
-    y = max(y - 12, top + 36 + _LINE * len(words(network)))
+    y = max(y - 12, top + 36 + _LINE * len(picture.words(network)))
     sheet.box(_LEFT, top, sheet.bridge - _LEFT, y - top, _SWITCH, _CABLE)
     sheet.name(_LEFT + _PAD, top + 20, network.name)
-    for number, word in enumerate(words(network), 1):
+    for number, word in enumerate(picture.words(network), 1):
         sheet.word(_LEFT + _PAD, top + 24 + _LINE * number, word)
     return y
 
 
 def _container(
-    sheet: _Sheet, picture: Picture, name: str, top: float, ends: dict[Cable, float]
+    sheet: _Sheet, scene: Picture, name: str, top: float, ends: dict[Cable, float]
 ) -> float:
     """A container with all its adapters; where it ends."""
     sheet.name(sheet.inner + _PAD, top + 20, name)
     y = top + 22
-    for cable in (each for network in picture.networks for each in network.cables):
+    for cable in (each for network in scene.networks for each in network.cables):
         if cable.container != name:
             continue
         y += 6
         ends[cable] = y + 14
-        for row in rows(cable):
+        for row in picture.rows(cable):
             y += _LINE
             sheet.word(sheet.inner + _PAD, y - 2, row.inside, _WRONG if row.wrong else _INK)
             if row.kind in ARROWS:
@@ -108,13 +96,13 @@ class _Sheet:
     """What is drawn so far. From left to right: the bridges' edge, the host's wall, the containers'
     edge, the whole width."""
 
-    def __init__(self, picture: Picture) -> None:
-        cables = [cable for network in picture.networks for cable in network.cables]
-        lines = [row for cable in cables for row in rows(cable)]
-        said = [word for network in picture.networks for word in words(network)]
-        self.bridge = _LEFT + _width(said, [network.name for network in picture.networks])
+    def __init__(self, scene: Picture) -> None:
+        cables = [cable for network in scene.networks for cable in network.cables]
+        lines = [row for cable in cables for row in picture.rows(cable)]
+        said = [word for network in scene.networks for word in picture.words(network)]
+        self.bridge = _LEFT + _width(said, [network.name for network in scene.networks])
         ports = self.bridge + _width([row.outside for row in lines]) + 24
-        self.wall = max(ports, _LEFT + _width(host_lines(picture))) + _PAD
+        self.wall = max(ports, _LEFT + _width(picture.host_lines(scene))) + _PAD
         self.inner = self.wall + _GAP
         boxes = _width([row.inside for row in lines], [cable.container for cable in cables])
         self.width = self.inner + boxes + 24 if cables else max(self.wall + 24, 440)
