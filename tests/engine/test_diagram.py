@@ -230,6 +230,8 @@ def test_one_rule_or_element_that_is_gone(scene: Engine) -> None:
     table = tables()["inet"]
     run("nft", "delete", "element", "inet", table, "any4", "{ tcp . 5001 }")
     assert wrong(look(scene)) == ["bridge, one, 0.0.0.0:5001: no rule"]
+    run("nft", "flush", "chain", "inet", table, "incoming")
+    assert "bridge, two, *:5002: no rule" in wrong(look(scene))
     run("nft", "flush", "chain", "inet", table, "leaving")
     run("nft", "flush", "chain", "inet", table, "publish")
     run("nft", "flush", "chain", "inet", table, "arriving")
@@ -292,7 +294,7 @@ def test_ends_that_are_unplugged_down_or_bare(scene: Engine) -> None:
 def test_a_stranger_at_the_bridge(scene: Engine) -> None:
     run("ip", "link", "add", "strange0", "type", "veth", "peer", "name", "strange1")
     try:
-        run("ip", "link", "set", "strange0", "master", bridge_of(scene, "shop"))
+        run("ip", "link", "set", "strange0", "master", bridge_of(scene, "shop"), "up")
         picture = look(scene)
         assert wrong(picture) == ["shop, unknown: it is no container's"]
         assert of(picture, "shop").cables[-1].link == "strange0"
