@@ -21,7 +21,7 @@ def check(home: Home, settings: Settings) -> str:
     """What a container's --network comes to: none, host, bridge, a network's name, or
     `container:ID`, which also gives that one's hostname. EngineError for what cannot be, in
     docker's words."""
-    word = settings.network or default(settings)
+    word = settings.network or default()
     word = networks.DEFAULT if word == "default" else word
     defined = word not in (*networks.MODES, networks.DEFAULT) and word[:10] != "container:"
     if word[:10] == "container:":
@@ -53,11 +53,10 @@ def check(home: Home, settings: Settings) -> str:
     return word
 
 
-def default(settings: Settings) -> str:
-    """The network of `run` when nobody says: none, until chapter 12 has its lesson; the default
-    one where ports are to be published."""
-    asks = settings.ports or settings.publish_all
-    return networks.DEFAULT if asks and not users.is_mapped() else "none"
+def default() -> str:
+    """The network of `run` when nobody says: the one that all containers share, as docker's; none
+    where there cannot be one."""
+    return "none" if users.is_mapped() else networks.DEFAULT
 
 
 def _check_shared(settings: Settings) -> None:

@@ -17,8 +17,8 @@ from tests.support.engine import ROOT
 # What makes a chapter, beside its lesson in docs/book/.
 FILES = ("__init__.py", "container.py", "attack.py", "test_stage.py", "bench_stage.py")
 # A stage is read in one sitting, and what is new in it at one glance.
-STAGE_LINES = 132
-NEW_LINES = 36
+STAGE_LINES = 170
+NEW_LINES = 60
 
 READY = stages.ready()
 MODULES = [
