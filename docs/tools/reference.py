@@ -52,7 +52,7 @@ def _section(command: object, aliases: list[str]) -> str:
 
 
 def _options(command: object) -> str:
-    from minicontainer.cli.options import Command
+    from minicontainer.cli.options import Command, value_of
 
     assert isinstance(command, Command)
     if not command.options:
@@ -60,10 +60,9 @@ def _options(command: object) -> str:
     rows = ["| option | meaning |", "|---|---|"]
     for option in command.options:
         names = f"{option.short}, {option.long}" if option.short else option.long
-        value = f" {option.value}" if option.value else ""
         default = option.default
         note = "" if default is None or isinstance(default, bool) else f" (default `{default}`)"
-        rows.append(f"| `{names}{value}` | {_cell(option.help)}{note} |")
+        rows.append(f"| `{names}{value_of(option)}` | {_cell(option.help)}{note} |")
     return "\n".join(rows) + "\n\n"
 
 

@@ -16,8 +16,9 @@ The comparison
 - `...` stands for any text within its line; a line of `...` alone for any lines, or none.
 - Empty lines do not count.
 - Before it, both sides are made alike: container ids and digests (12 or 64 hex digits), the number
-  of a namespace (`net:[4026532008]`), clock times, durations (`2.8 ms`), `pid 4711`, and the width
-  of gaps between words.
+  of a namespace (`net:[4026532008]`), clock times, durations (`2.8 ms`), `pid 4711`, what a network
+  has by chance (links `mc5f0c0c2f4b`, the default bridge, prefixes `fd73:7ad8:bb24::`), the width
+  of gaps between words, and the length of drawn lines.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ ALIKE = [
     (re.compile(r"\b\d\d:\d\d:\d\d(\.\d+)?\b"), "<time>"),
     (re.compile(r"\b\d+([.,]\d+)?( ?)(ns|µs|us|ms|s|seconds?|minutes?)\b"), r"<n> \3"),
     (re.compile(r"\bpid \d+\b"), "pid <number>"),
+    (re.compile(r"\bmc[0-9a-f]{10}"), "<link>"),
+    (re.compile(r"\b(mc-[0-9a-f]{6}-0|minicontainer0)\b"), "<bridge>"),
+    (re.compile(r"\bfd[0-9a-f]{2}(:[0-9a-f]{1,4}){1,2}::"), "<prefix>"),
+    (re.compile(r"([─═])\1+"), r"\1"),
     (re.compile(r"[ \t]+"), " "),
 ]
 

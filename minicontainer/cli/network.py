@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from ..engine import connecting, firewalling, names, networks, teardown
 from ..engine.home import Home
 from ..errors import EngineError
@@ -78,6 +80,12 @@ def inspect(home: Home, values: Values) -> int:
     """The action of `minicontainer network inspect`."""
     home.make()
     teardown.reconcile(home)
+    if values.text("diagram") is not None:
+        return draw(home, values)
+    if not values.words:
+        raise INSPECT.complain(
+            "'minicontainer network inspect' requires at least 1 argument", exit_code=1
+        )
     found = []
     for word in values.words:
         with networks.lock(home):
@@ -89,6 +97,26 @@ def inspect(home: Home, values: Values) -> int:
     else:
         for each in found:
             print(output.render(template, each))
+    return 0
+
+
+def draw(home: Home, values: Values) -> int:
+    """The picture of networks, or of all, as the kernel has them."""
+    from ..engine import survey
+    from ..network import picture, svg
+
+    form = values.text("diagram")
+    if form not in ("text", "svg") or values.text("format") is not None:
+        raise INSPECT.complain("a diagram is text or svg, and has no --format")
+    with networks.lock(home):
+        found = [networks.find(home, word) for word in values.words] or networks.all_of(home)
+    drawing = survey.survey(home, found)
+    text = svg.draw(drawing) if form == "svg" else picture.text(drawing)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        text = picture.plain(text)
+    print(text, end="")
     return 0
 
 
@@ -225,10 +253,13 @@ INSPECT = Command(
     "NETWORK [NETWORK...]",
     "Show a network and who is on it",
     inspect,
-    (Option("--format -f", "a Go template", value="TEMPLATE"),),
-    minimum=1,
+    (
+        Option("--diagram", "draw what the kernel has of it, or of all networks: text or svg",
+               value="FORM", alone="text"),
+        Option("--format -f", "a Go template", value="TEMPLATE"),
+    ),
     later="--verbose -v",
-)
+)  # fmt: skip
 
 RM = Command(
     "network rm",

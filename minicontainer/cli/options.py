@@ -28,10 +28,11 @@ class Option:
     """One row of a command's table.
 
     names: "--env -e", the long name first. value: what --help shows for its value; None for a
-    flag. many: may be given more than once. number: the value is a whole number.
+    flag. many: may be given more than once. number: the value is a whole number. alone: what it
+    means without a value, which then can only come as `--option=value`.
     """
 
-    __slots__ = ("long", "short", "value", "help", "many", "number", "default")
+    __slots__ = ("long", "short", "value", "help", "many", "number", "default", "alone")
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class Option:
         many: bool = False,
         number: bool = False,
         default: str | bool | int | None = None,
+        alone: str | None = None,
     ) -> None:
         self.long, _, short = names.partition(" ")
         self.short: str | None = short or None
@@ -50,6 +52,7 @@ class Option:
         self.many = many
         self.number = number
         self.default = default
+        self.alone = alone
 
 
 class Values:
@@ -176,6 +179,8 @@ def parse(command: Command, words: Sequence[str]) -> Values | None:
             if value is None:
                 if option.value is None:
                     value = "true"
+                elif option.alone is not None:
+                    value = option.alone
                 elif rest:
                     value = rest.pop(0)
                 else:
@@ -282,7 +287,14 @@ def help_text(command: Command) -> str:
 def head(option: Option) -> str:
     """An option as the help shows it: `-e, --env NAME=VALUE`."""
     short = f"{option.short}, " if option.short else "    "
-    return f"{short}{option.long}{' ' + option.value if option.value else ''}"
+    return f"{short}{option.long}{value_of(option)}"
+
+
+def value_of(option: Option) -> str:
+    """` NAME=VALUE`, `[=NAME]` where it may lack, "" for a flag."""
+    if option.alone is not None:
+        return f"[={option.value}]"
+    return f" {option.value}" if option.value else ""
 
 
 def _described(option: Option) -> str:

@@ -202,7 +202,7 @@ def _of_container(
 ) -> list[_Element]:
     found = [element for endpoint in endpoints for element in _of_endpoint(endpoint)]
     for port in ports:
-        for version, host, address in _translations(port):
+        for version, host, address in translations(port):
             key = f"{port['proto']} . {port['hostPort']}"
             value = "" if keys else f" : {address} . {port['port']}"
             if host:
@@ -225,7 +225,7 @@ def _of_endpoint(endpoint: Values) -> list[_Element]:
     return found
 
 
-def _translations(port: Values) -> list[tuple[int, str, str]]:
+def translations(port: Values) -> list[tuple[int, str, str]]:
     """What the kernel can translate of a port: (4 or 6, host address or "" for any, container's
     address). The rest is the relay's: loopback, and from one version to the other."""
     host, found = port["hostIp"], []

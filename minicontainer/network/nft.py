@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 
+from .. import jsonio
 from ..errors import EngineError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 CHAPTER = 13
 
@@ -76,6 +81,27 @@ def begin(text: str) -> Transaction:
     finally:
         os.close(script)
     return Transaction(pid, errors)
+
+
+def listed(family: str, table: str) -> list[dict[str, Any]] | None:
+    """What the kernel has of a table, as libnftables-json(5) shows it: {"set": …}, {"rule": …}…;
+    None when there is no such table. EngineError where nft is missing or may not ask."""
+    from subprocess import run
+
+    program = _find()
+    if program is None:
+        raise EngineError("the firewall is not known: there is no program nft")
+    done = run(
+        [program, "-j", "list", "table", family, table],
+        env={"LC_ALL": "C"}, capture_output=True, check=False,
+    )  # fmt: skip
+    if done.returncode == 0:
+        found: list[dict[str, Any]] = jsonio.loads(done.stdout)["nftables"]
+        return found
+    reason = _reason(done.stderr.decode(errors="replace"))
+    if reason.startswith("No such file or directory"):
+        return None
+    raise EngineError(f"the firewall is not known: nft: {reason}")
 
 
 def _find() -> str | None:

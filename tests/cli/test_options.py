@@ -23,6 +23,7 @@ TOY = Command(
         Option("--time -T", "seconds", value="SECONDS", number=True),
         Option("--proxy", "signals", default=True),
         Option("--hostname -h", "the host's name", value="NAME"),
+        Option("--draw", "a picture", value="FORM", alone="text"),
     ),
     minimum=1,
     interspersed=False,
@@ -176,3 +177,11 @@ def test_no_command_has_an_option_twice() -> None:
         names += [option.short for option in command.options if option.short]
         names += command.later
         assert len(names) == len(set(names)), name
+
+
+def test_a_value_that_may_lack_never_takes_the_next_word() -> None:
+    assert read("x").text("draw") is None
+    bare, given = read("--draw svg"), read("--draw=svg x")
+    assert (bare.text("draw"), bare.words) == ("text", ["svg"])
+    assert (given.text("draw"), given.words) == ("svg", ["x"])
+    assert "--draw[=FORM]" in help_text(TOY)

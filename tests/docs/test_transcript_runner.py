@@ -34,6 +34,8 @@ def failures(page: str, directory: Path) -> list[str]:
         f"$ echo {'ab12' * 16}\n{'cd34' * 16}\n",
         "$ readlink /proc/self/ns/net\nnet:[1]\n",
         "$ echo took 1.25 ms at 10:11:12\ntook 3 ms at 23:59:59\n",
+        "$ echo 'mc0123456789 ───┼ fd00:1:22::2/64'\nmcabcdefabcd ─┼ fdfe:3333:4::2/64\n",
+        "$ echo mc-012345-0\nminicontainer0\n",
     ],
 )
 def test_a_true_transcript_passes(body: str, tmp_path: Path) -> None:
@@ -52,6 +54,8 @@ def test_a_true_transcript_passes(body: str, tmp_path: Path) -> None:
         "$ echo here is 4711 now\nhere is ... then\n",
         "$ echo 4711\n4712\n",
         "$ echo 4.5\n4x5\n",
+        "$ echo 'mc01234567891 fd00:1:22::2'\nmcabcdefabcd1 fd00:1:22::3\n",
+        "$ echo mc-012345-0\nmc-012345-1\n",
         "$ no-such-program\n",
         "$ readlink /proc/self/ns/net\nmnt:[1]\n",
         "$ sh\n/ # echo from inside\nfrom outside\n",

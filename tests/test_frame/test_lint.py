@@ -19,8 +19,8 @@ MODULE_LINES = 350
 # The aim was 8,000 for the whole (docs/architecture.md). A third is image/, whose parsers of
 # hostile archives, registries and names are long; this holds the line until they are shorter. The
 # rest is what limits in two worlds, filters of devices and of calls, few privileges, and networks
-# with names, ports and a firewall cost.
-ENGINE_LINES = 17_500
+# with names, ports, a firewall and a picture of it all cost.
+ENGINE_LINES = 17_750
 
 NO_CODE = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
