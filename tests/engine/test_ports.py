@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -289,6 +290,25 @@ def test_where_there_is_nothing_to_publish(engine: Engine) -> None:
         "minicontainer: published ports are discarded when using host network mode\n"
     )
     assert engine.run("run", "--rm", "--network", "none", "-p", "5001:80", "starter").stderr == ""
+
+
+def test_more_idle_clients_than_a_shell_may_have_files(engine: Engine) -> None:
+    """The usual soft limit of open files is 1024. The supervisor has its own; not so who it
+    supervises."""
+
+    def few() -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+
+    words = ("run", "-d", "--name", "web", "-p", "5001:5000", "starter", "sh", "-c", SERVE)
+    engine.run(*words, preexec_fn=few)
+    engine.run("exec", "web", "sh", "-c", "until wget -qO- localhost:5000/cgi-bin/who; do :; done")
+    with contextlib.ExitStack() as idle:
+        for _ in range(50):
+            idle.enter_context(socket.create_connection(("127.0.0.1", 5001)))
+        assert "asks" in ask("127.0.0.1", 5001)
+    limits = engine.output("exec", "web", "grep", "open files", "/proc/1/limits")
+    assert limits.split()[3] == "256"
 
 
 def test_beside_much_output(stack: contextlib.ExitStack, engine: Engine) -> None:
