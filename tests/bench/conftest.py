@@ -26,10 +26,9 @@ class Report:
         TABLES.extend(["", *measure.table(title, times, targets)])
         RESULTS[title] = {name: sorted(t)[len(t) // 2] for name, t in times.items()}
 
-    def add_rates(self, title: str, rates: dict[str, list[float]]) -> None:
-        """Add how much was done in a second; ours comes first."""
-        TABLES.extend(["", *measure.rates(title, rates)])
-        RESULTS[title] = {name: sorted(r)[len(r) // 2] for name, r in rates.items()}
+    def note(self, text: str) -> None:
+        """Add a line below a comparison."""
+        TABLES.append(f"  {text}")
 
 
 @pytest.fixture

@@ -43,14 +43,3 @@ def table(title: str, times: dict[str, list[float]], targets: dict[str, float]) 
             row += f"  (target: at most {targets[name]:.2f})"
         rows.append(row)
     return rows
-
-
-def rates(title: str, found: dict[str, list[float]]) -> list[str]:
-    """Rows of text: minimum, median and maximum a second, and our median as a part of theirs."""
-    own = statistics.median(next(iter(found.values())))
-    rows = [title, f"  {'a second':22}{'min':>9}{'median':>9}{'max':>9}   ours / theirs"]
-    for number, (name, values) in enumerate(found.items()):
-        middle = statistics.median(values)
-        row = f"  {name:22}{min(values):9.0f}{middle:9.0f}{max(values):9.0f}"
-        rows.append(row + (f"   {own / middle:.2f}" if number else ""))
-    return rows
