@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -295,13 +294,9 @@ def test_where_there_is_nothing_to_publish(engine: Engine) -> None:
 def test_more_idle_clients_than_a_shell_may_have_files(engine: Engine) -> None:
     """The usual soft limit of open files is 1024. The supervisor has its own; not so who it
     supervises."""
-
-    def few() -> None:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-
     words = ("run", "-d", "--name", "web", "-p", "5001:5000", "starter", "sh", "-c", SERVE)
-    engine.run(*words, preexec_fn=few)
+    command = ["prlimit", "--nofile=256:", *engine.command(*words)]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     engine.run("exec", "web", "sh", "-c", "until wget -qO- localhost:5000/cgi-bin/who; do :; done")
     with contextlib.ExitStack() as idle:
         for _ in range(50):
