@@ -1,15 +1,13 @@
-"""`./dev demo`: an image goes to a registry and back, runs twice, and stands beside its host.
+"""`./dev demo`: an app becomes an image, goes to a registry and back, and runs twice.
 
-Everything happens in a temporary directory and on 127.0.0.1. At the end the host is compared
-with what it was at the beginning.
+The app is examples/dogs. Everything happens in a temporary directory and on 127.0.0.1. At the end
+the host is compared with what it was at the beginning.
 """
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -17,15 +15,14 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
+
+import shipping
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from chapters import patience  # noqa: E402  # the demo is run from anywhere
-
 COMMAND = ROOT / "bin" / "minicontainer"
+APP = ROOT / "examples" / "dogs"
 ROWS = 7
 
 
@@ -38,14 +35,16 @@ def main() -> int:
     before = host()
     with tempfile.TemporaryDirectory(prefix="minicontainer-demo-") as directory:
         maker, engine = Engine(f"{directory}/maker"), Engine(f"{directory}/user")
-        title("1. An image from this machine's own programs")
-        maker.show("image", "starter")
-        image = ship(maker, engine, Path(directory))
-        title("3. A container of it, beside its host")
+        title("1. An image with Python, from this machine's own programs")
+        maker.show("image", "starter", "--python", "python:3-slim")
+        title("2. The app, examples/dogs, as one more layer over it")
+        dogs = package(maker, Path(directory))
+        image = ship(dogs, engine, Path(directory))
+        title("4. A container of it, beside its host")
         beside(engine, image)
-        title("4. Two instances of it, each with an adapter and a port 5000 of its own")
+        title("5. Two instances of it, each with an adapter and a port 5000 of its own")
         instances(engine, image)
-        title("5. What it cost")
+        title("6. What a start costs")
         cost(engine, image)
     return finish(before, directory, time.monotonic() - began)
 
@@ -64,7 +63,9 @@ class Engine:
     def show(self, *arguments: str) -> None:
         """Run a command as a user would, with its output on our terminal."""
         typed(arguments)
-        subprocess.run([COMMAND, *arguments], env=self.environment, check=True)
+        subprocess.run(
+            [COMMAND, *arguments], env=self.environment, stderr=subprocess.STDOUT, check=True
+        )
 
     def output(self, *arguments: str) -> str:
         """What a command prints."""
@@ -74,87 +75,54 @@ class Engine:
         )  # fmt: skip
         return done.stdout
 
+    def wait_for(self, container: str, word: str) -> None:
+        """Wait until the container's log has a line with this word; what it runs needs a moment."""
+        command = [COMMAND, "logs", "--follow", container]
+        with subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.PIPE, text=True
+        ) as logs:
+            assert logs.stdout is not None
+            for line in logs.stdout:
+                if word in line:
+                    logs.terminate()
+                    return
+        raise SystemExit(f"container {container} ended before it was {word}")
 
-# ------------------------------------------------------------------------------------ the registry
+
+# ------------------------------------------------------------------------- the image, and its way
 
 
-def ship(maker: Engine, engine: Engine, directory: Path) -> str:
+def package(maker: Engine, directory: Path) -> shipping.Layout:
+    """The app's image, by hand: the engine's own `build` comes with a later chapter."""
+    for line in (APP / "Dockerfile").read_text().splitlines():
+        print(f"  {line}")
+    base = shipping.Layout(maker.layout)
+    dogs = shipping.package(base, APP, directory / "dogs", "dogs")
+    size = os.path.getsize(APP / "dogs.py")
+    print(f"a layer with one file of {size} bytes; all below it is the image of before")
+    return dogs
+
+
+def ship(dogs: shipping.Layout, engine: Engine, directory: Path) -> str:
     """Bring the image from its maker to an empty store, by way of a registry; its name there."""
     program = shutil.which("docker-registry")
     if program is None:
-        title("2. To an archive, and into an empty store (docker-registry is not installed)")
-        archive = directory / "starter.tar"
+        title("3. To an archive, and into an empty store (docker-registry is not installed)")
+        archive = directory / "dogs.tar"
         with tarfile.open(archive, "w") as tar:
-            tar.add(maker.layout, ".")
+            tar.add(dogs.directory, ".")
         engine.show("load", "--input", str(archive))
-        return "starter"
-    title("2. To a real registry on 127.0.0.1, and back into an empty store")
-    address = f"127.0.0.1:{free_port()}"
-    registry = start_registry(program, address, directory)
+        return "dogs"
+    title("3. To a real registry on 127.0.0.1, and back into an empty store")
+    registry, address = shipping.start_registry(program, directory)
     try:
-        push(maker.layout, address, "starter", "latest")
-        engine.show("pull", f"{address}/starter")
+        shipping.push(dogs, address, "dogs", "latest")
+        engine.show("pull", f"{address}/dogs")
     finally:
         registry.terminate()
         registry.wait()
     engine.show("images")
-    return f"{address}/starter"
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def start_registry(program: str, address: str, directory: Path) -> subprocess.Popen[bytes]:
-    """Debian's docker-registry, once it listens."""
-    configuration = directory / "registry.yml"
-    configuration.write_text(
-        f"version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{address}'}}\n"
-        f"storage: {{filesystem: {{rootdirectory: '{directory}/registry'}}}}\n"
-    )
-    process = subprocess.Popen(
-        [program, "serve", configuration],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    host, _, port = address.partition(":")
-    while process.poll() is None:
-        try:
-            socket.create_connection((host, int(port)), 1).close()
-            return process
-        except ConnectionRefusedError:
-            time.sleep(0.01)
-    raise SystemExit("docker-registry did not start")
-
-
-def push(layout: Path, address: str, repository: str, tag: str) -> None:
-    """Upload an image of an OCI layout (OCI distribution specification, "Pushing").
-
-    The engine's own `push` comes with a later chapter.
-    """
-    blobs = layout / "blobs" / "sha256"
-    index = json.loads((layout / "index.json").read_text())
-    manifest = (blobs / index["manifests"][0]["digest"].partition(":")[2]).read_bytes()
-    fields = json.loads(manifest)
-    registry = http.client.HTTPConnection(address)
-
-    def request(method: str, path: str, body: bytes = b"", kind: str = "") -> str:
-        registry.request(method, path, body, {"Content-Type": kind or "application/octet-stream"})
-        answer = registry.getresponse()
-        answer.read()
-        if answer.status not in (201, 202):
-            raise SystemExit(f"{method} {path}: the registry says {answer.status}")
-        return answer.headers["Location"]
-
-    for descriptor in [fields["config"], *fields["layers"]]:
-        blob = (blobs / descriptor["digest"].partition(":")[2]).read_bytes()
-        place = urlsplit(request("POST", f"/v2/{repository}/blobs/uploads/"))
-        digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
-        request("PUT", f"{place.path}?{place.query}&digest={digest}", blob)
-    request("PUT", f"/v2/{repository}/manifests/{tag}", manifest, fields["mediaType"])
-    registry.close()
+    return f"{address}/dogs"
 
 
 # --------------------------------------------------------------------------------- side by side
@@ -162,8 +130,8 @@ def push(layout: Path, address: str, repository: str, tag: str) -> None:
 
 def beside(engine: Engine, image: str) -> None:
     """Ask the same questions in a container and on the host."""
-    run = ["run", "--rm", "--network", "none", "--hostname", "box", image]
-    typed([*run, "sh", "-c", "…"])
+    run = ["run", "--rm", "--network", "none", "--user", "root", "--hostname", "box", image]
+    typed([*run, "sh", "-c", "hostname; ps; ls /; …"])
 
     def inside(command: str) -> list[str]:
         return engine.output(*run, "sh", "-c", command).splitlines()
@@ -224,29 +192,24 @@ def shorten(lines: list[str]) -> list[str]:
     return [*lines[: ROWS - 1], f"… and {len(lines) - ROWS + 1} more"]
 
 
-# Each page says which instance it came from.
-SERVE = (
-    'mkdir /www; echo "I am $(hostname), at $(hostname -i), since $(date +%T)" >/www/index.html; '
-    "exec httpd -f -p 5000 -h /www"
-)
-
-
 def instances(engine: Engine, image: str) -> None:
     """Publish two on ports 5001 and 5002, fetch both, look inside, kill one; the other goes on."""
     names = {"one": port_of_the_host(5001), "two": port_of_the_host(5002)}
     try:
         for name, port in names.items():
-            publish = ["-p", f"{port}:5000"]
-            run = ["run", "-d", "--name", name, "--hostname", name, *publish, image]
-            typed([*run, "sh", "-c", "…"])
-            engine.output(*run, "sh", "-c", SERVE)
-        engine.show("ps")
+            words = ("run", "-d", "--name", name, "--hostname", name, "-p", f"{port}:5000", image)
+            typed(words)
+            engine.output(*words)
+            engine.wait_for(name, "listening")
+        engine.show("ps", "--format", r"table {{.Names}}\t{{.Status}}\t{{.Ports}}")
         for port in names.values():
             fetch(port)
         for name in names:
-            engine.show("exec", name, "ps", "-o", "pid,comm")
+            engine.show("exec", name, "ps", "-o", "pid,user,args")
+        engine.show("top", "one", "-eo", "pid,user,args")  # the same process, as the host sees it
         engine.show("kill", "one")
-        fetch(names["two"])
+        fetch(names["two"], "health")
+        engine.show("logs", "two")
     finally:
         engine.show("rm", "-f", *names)
         engine.show("network", "prune", "-f")
@@ -258,26 +221,15 @@ def port_of_the_host(wanted: int) -> int:
         try:
             listener.bind(("0.0.0.0", wanted))
         except OSError:
-            return free_port()
+            return shipping.free_port()
     return wanted
 
 
-def fetch(port: int) -> None:
-    """The page at a published port, once the program inside listens."""
-    print(f"$ curl http://127.0.0.1:{port}/", flush=True)
-    until = time.monotonic() + patience.seconds(30)
-    while True:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience.seconds(10))
-        try:
-            connection.request("GET", "/")
-            print(connection.getresponse().read().decode().rstrip())
-            return
-        except (OSError, http.client.HTTPException):
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.01)
-        finally:
-            connection.close()
+def fetch(port: int, page: str = "") -> None:
+    """The page at a published port."""
+    command = ["curl", "--silent", "--show-error", f"http://127.0.0.1:{port}/{page}"]
+    print(f"$ {' '.join([command[0], command[-1]])}", flush=True)
+    subprocess.run(command, check=True)
 
 
 def cost(engine: Engine, image: str) -> None:
@@ -328,10 +280,9 @@ def title(text: str) -> None:
     print(f"\n{bold(text)}", flush=True)
 
 
-def typed(arguments: object) -> None:
+def typed(arguments: Sequence[str]) -> None:
     """The command line that is about to run."""
-    assert isinstance(arguments, (list, tuple))
-    print(f"$ minicontainer {' '.join(arguments)}", flush=True)
+    print(f"$ minicontainer {shlex.join(arguments)}", flush=True)
 
 
 def bold(text: str) -> str:

@@ -80,6 +80,8 @@ def state(
 
 def relay(home: Home, record: Record, held: Iterable[Port]) -> Relay:
     """The service of the supervisor's loop that serves held ports."""
+    import resource
+
     from ..network.relay import Relay
 
     def addresses(port: Port) -> list[str]:
@@ -90,6 +92,10 @@ def relay(home: Home, record: Record, held: Iterable[Port]) -> Relay:
                 return [each[field] for field in ("address4", "address6") if each[field]]
         return []
 
+    # The container's process has its limits already. Ours need not be a shell's usual 1024 files,
+    # with which 64 idle clients would keep the next one waiting.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     made = Relay(addresses)
     for port in held:
         made.add(port)

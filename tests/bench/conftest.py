@@ -26,6 +26,10 @@ class Report:
         TABLES.extend(["", *measure.table(title, times, targets)])
         RESULTS[title] = {name: sorted(t)[len(t) // 2] for name, t in times.items()}
 
+    def note(self, text: str) -> None:
+        """Add a line below a comparison."""
+        TABLES.append(f"  {text}")
+
 
 @pytest.fixture
 def report() -> Report:

@@ -31,6 +31,7 @@ def test_a_page_shows_what_happens(
 ) -> None:
     directory = tmp_path / "work"
     directory.mkdir()
+    (directory / "examples").symlink_to(ROOT / "examples")  # as in a clone
     engine.run("image", "starter", "--rootfs", directory / "rootfs")
     environment = {
         "PATH": f"{ROOT}/bin:{os.environ['PATH']}",

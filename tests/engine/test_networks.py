@@ -435,24 +435,7 @@ def test_a_port_leads_to_nobody_else(engine: Engine) -> None:
         assert client.recv(1) == b""
 
 
-# ----------------------------------------------------------------------------- many, and killed
-
-
-def test_many_at_once(engine: Engine) -> None:
-    engine.run("network", "create", *SUBNET, "shop")
-    words = ("run", "--rm", "--interactive", "--network", "shop", "starter")
-    script = "hostname -i; read wait"
-    started = [engine.start(*words, "sh", "-c", script, stdin=subprocess.PIPE) for _ in range(30)]
-    try:
-        addresses = [each.stdout.readline().split()[0] for each in started if each.stdout]
-    finally:
-        ended = [each.communicate("\n", timeout=patience.seconds(60)) for each in started]
-    assert [errors for _, errors in ended if errors] == []
-    assert sorted(addresses, key=lambda each: int(each.split(".")[3])) == [
-        f"10.1.0.{number}" for number in range(2, 32)
-    ]
-    assert traces(engine) == []
-    assert ask(engine, "hostname -i").split()[0] == "10.1.0.2"
+# ---------------------------------------------------------------------------------------- killed
 
 
 def test_a_supervisor_is_killed(engine: Engine) -> None:

@@ -291,6 +291,21 @@ def test_where_there_is_nothing_to_publish(engine: Engine) -> None:
     assert engine.run("run", "--rm", "--network", "none", "-p", "5001:80", "starter").stderr == ""
 
 
+def test_more_idle_clients_than_a_shell_may_have_files(engine: Engine) -> None:
+    """The usual soft limit of open files is 1024. The supervisor has its own; not so who it
+    supervises."""
+    words = ("run", "-d", "--name", "web", "-p", "5001:5000", "starter", "sh", "-c", SERVE)
+    command = ["prlimit", "--nofile=256:", *engine.command(*words)]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    engine.run("exec", "web", "sh", "-c", "until wget -qO- localhost:5000/cgi-bin/who; do :; done")
+    with contextlib.ExitStack() as idle:
+        for _ in range(50):
+            idle.enter_context(socket.create_connection(("127.0.0.1", 5001)))
+        assert "asks" in ask("127.0.0.1", 5001)
+    limits = engine.output("exec", "web", "grep", "open files", "/proc/1/limits")
+    assert limits.split()[3] == "256"
+
+
 def test_beside_much_output(stack: contextlib.ExitStack, engine: Engine) -> None:
     """The relay and the log have one loop, and neither stops the other."""
     started = engine.start(

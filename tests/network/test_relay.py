@@ -239,6 +239,17 @@ def test_more_clients_than_there_may_be_wait_for_their_turn(stack: contextlib.Ex
         assert last.recv(10) == b"now"
 
 
+def test_files_that_are_open_already_are_not_for_clients() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 40, hard))
+        relay = Relay(lambda _: [])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert relay.most == 2
+    relay.close()
+
+
 def test_without_descriptors_a_client_is_refused_and_the_next_is_served(
     stack: contextlib.ExitStack,
 ) -> None:

@@ -14,7 +14,7 @@ from tests.support.engine import ROOT
 # With an uplink, which the host has and its containers have not.
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.tools("busybox", "ip"),
+    pytest.mark.tools("busybox", "curl", "ip"),
     pytest.mark.usefixtures("outside"),
 ]
 
@@ -36,10 +36,14 @@ def check(printed: str) -> None:
     assert any(row[-2:] == ["/", "(overlay)"] for row in rows)
     assert ["lo", "lo"] in rows
     assert ["up0"] in rows
-    said = [row for row in rows if row[:2] == ["I", "am"]]
-    assert [row[2].rstrip(",") for row in said] == ["one", "two", "two"]
-    assert said[1] == said[2] != said[0]
-    assert len({row[4] for row in said}) == 2
+    said = [row[1:] for row in rows if row[1:3] == ["from", "container"]]
+    assert said == [["from", "container", f"{name},", "process", "1"] for name in ("one", "two")]
+    processes = [row for row in rows if row[-2:] == ["python3", "/app/dogs.py"]]
+    assert [row[0] == "1" for row in processes] == [True, True, False]  # exec, exec, top
+    assert {row[1] for row in processes} == {"nobody"}
+    killed = rows.index(["$", "minicontainer", "kill", "one"])
+    assert ["ok"] in rows[killed:]
+    assert any("/health" in row for row in rows[killed:])
     assert "->5000/tcp" in printed
     assert "The host is as it was." in printed
 
@@ -53,7 +57,8 @@ def test_by_way_of_a_registry() -> None:
 
 def test_by_way_of_an_archive(tmp_path: Path) -> None:
     """A PATH without docker-registry."""
-    (tmp_path / "busybox").symlink_to(shutil.which("busybox") or "")
+    for name in ("busybox", "curl", "ps"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
     printed = run_demo(str(tmp_path))
-    assert "Loaded image: starter:latest" in printed
+    assert "Loaded image: dogs:latest" in printed
     check(printed)

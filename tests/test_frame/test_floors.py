@@ -63,6 +63,7 @@ def wrong_imports(module: str, tree: ast.Module) -> list[str]:
 
 TOP = {
     *(".ci", ".gitignore", "bin", "chapters", "dev", "docs", "minicontainer", "tests", "vagrant"),
+    "examples",
     *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "Vagrantfile"),
     *("mkdocs.yml", "pyproject.toml"),
 }
