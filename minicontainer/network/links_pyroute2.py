@@ -149,7 +149,7 @@ class Links:
                 raise OSError(error.code, said)
 
         try:
-            answers: list[Any] = syscalls.through(method, ask, *words, **keywords)
+            answers: list[Any] = syscalls.through(f"IPRoute.{method}", ask, *words, **keywords)
         except syscalls.SyscallError as error:
             error.hint = said.lower() if said != error.strerror else None
             raise
