@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from minicontainer.kernel import syscalls
 from minicontainer.network import links as stdlib
 from minicontainer.network import links_pyroute2
 from minicontainer.network.links import inside
+from tests.network.backends import BACKENDS, link, names, opened, shown
 from tests.support.netns import Namespace
 
 if TYPE_CHECKING:
@@ -29,26 +29,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.tools("ip")]
 
-BACKENDS: dict[str, Callable[[], Backend]] = {
-    "stdlib": stdlib.Links,
-    "pyroute2": links_pyroute2.Links,
-}
 MAC = "02:42:0a:01:00:01"
 OTHER_MAC = "02:42:0a:01:00:02"
-
-
-@contextlib.contextmanager
-def opened(space: Namespace, backend: Callable[[], Backend]) -> Iterator[Backend]:
-    """The links of a namespace, for this thread, which stays outside."""
-    pidfd = os.pidfd_open(space.pid)
-    try:
-        found = inside(pidfd, backend)
-    finally:
-        os.close(pidfd)
-    try:
-        yield found
-    finally:
-        found.close()
 
 
 @pytest.fixture
@@ -67,21 +49,6 @@ def container() -> Iterator[Namespace]:
 def links(request: pytest.FixtureRequest, host: Namespace) -> Iterator[Backend]:
     with opened(host, BACKENDS[request.param]) as links:
         yield links
-
-
-def shown(space: Namespace, *words: str) -> list[dict[str, Any]]:
-    """What ip(8) shows."""
-    found: list[dict[str, Any]] = json.loads(space.run("ip", "-json", "-details", *words) or "[]")
-    return [each for each in found if each]
-
-
-def link(space: Namespace, name: str) -> dict[str, Any]:
-    (found,) = [each for each in shown(space, "link") if each["ifname"] == name]
-    return found
-
-
-def names(space: Namespace) -> set[str]:
-    return {each["ifname"] for each in shown(space, "link")}
 
 
 def cable(links: Backend, container: Namespace, name: str = "mc0", peer: str = "eth0") -> None:
