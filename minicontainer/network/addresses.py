@@ -126,7 +126,9 @@ def free(subnet: Subnet, taken: Iterable[str], start: int = 2) -> int:
         if number not in used:
             return number
         number += 1
-    raise EngineError(f"no available IPv{subnet.version} addresses on this network's address pool {subnet}")
+    raise EngineError(
+        f"no available IPv{subnet.version} addresses on this network's address pool {subnet}"
+    )
 
 
 def hardware(address: str) -> str:

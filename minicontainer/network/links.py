@@ -100,7 +100,8 @@ class Links:
         self._socket = netlink.Socket()
 
     def add_bridge(self, name: str, mac: str, mtu: int) -> None:
-        """Make a bridge. mac: fixed, or it would change with the ports that come and go."""
+        """Make a bridge. mac: fixed, or it would change with the ports that come and go. mtu: 0
+        for the kernel's, here and below."""
         self._add(f"bridge {name}", 0, _named(name, mac, mtu), _info(b"bridge"))
 
     def add_veth(

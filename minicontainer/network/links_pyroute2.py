@@ -48,18 +48,16 @@ class Links:
         self._thread = _thread.get_ident()
 
     def add_bridge(self, name: str, mac: str, mtu: int) -> None:
-        """Make a bridge with a MAC address of its own."""
-        self._ask("link", "add", ifname=name, kind="bridge", address=mac, mtu=mtu)
+        """Make a bridge. mac: fixed, or it would change with the ports that come and go."""
+        self._ask("link", "add", ifname=name, kind="bridge", address=mac, **_sized(mtu))
 
     def add_veth(
         self, name: str, bridge: str, peer: str, namespace: int, mac: str, mtu: int
     ) -> None:
-        """Make a cable from a port of the bridge into another network namespace."""
-        inside = {"ifname": peer, "address": mac, "mtu": mtu, "net_ns_fd": namespace}
-        port = self._find(bridge)["index"]
-        self._ask(
-            "link", "add", ifname=name, kind="veth", mtu=mtu, master=port, state="up", peer=inside
-        )
+        """Make a cable from a port of the bridge, which is up, into another network namespace."""
+        port = {"ifname": name, "master": self._find(bridge)["index"], "state": "up"}
+        inside = {"ifname": peer, "address": mac, "net_ns_fd": namespace, **_sized(mtu)}
+        self._ask("link", "add", kind="veth", peer=inside, **port, **_sized(mtu))
 
     def delete(self, name: str) -> bool:
         """Remove a link, with the other end of the cable; False when it is gone already."""
@@ -154,6 +152,10 @@ class Links:
             error.hint = said.lower() if said != error.strerror else None
             raise
         return answers
+
+
+def _sized(mtu: int) -> dict[str, int]:
+    return {"mtu": mtu} if mtu else {}
 
 
 def _link(answer: Any) -> Link:
