@@ -4,7 +4,7 @@ A *link* is what `ip link` shows: an adapter, whether there is hardware behind i
 is a switch in the kernel, whose ports are other links. A *veth* is a cable: two links, and what is
 sent into one comes out of the other, also when that one is in another namespace.
 
-pyroute2 knows all of rtnetlink, and takes 130 ms to import; what is here is what a start needs.
+`links_pyroute2` is the same with pyroute2, which knows all of rtnetlink and takes 140 ms to import.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
     class Backend(Protocol):
-        """What a backend can do; the words are those of `Links`."""
+        """What both backends can do; the words are those of `Links`."""
 
         def add_bridge(self, name: str, mac: str, mtu: int) -> None: ...
         def add_veth(
