@@ -210,6 +210,12 @@ def test_a_name_of_fifteen_letters_is_the_longest(
     assert names(container) == {"lo", "e" * 15}
 
 
+def test_a_link_that_cannot_be_removed(host: Namespace, links: Backend) -> None:
+    with refused(errno.EOPNOTSUPP, "lo"):
+        links.delete("lo")
+    assert names(host) == {"lo"}
+
+
 def test_what_the_kernel_says_beside_the_number_is_the_hint(
     host: Namespace, links: Backend
 ) -> None:
@@ -390,6 +396,17 @@ def test_more_than_one_message_holds(host: Namespace, links: Backend) -> None:
         f"fd00::{number:x}/128" for number in range(1, 601)
     }
     assert len(told) == 1600
+
+
+def test_a_link_that_is_newer_than_the_names(
+    host: Namespace, links: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or older: names and addresses are two questions."""
+    host.ip(SCENE)
+    monkeypatch.setattr(type(links), "_names", lambda _: {})
+    index = str(link(host, "v1")["ifindex"])
+    assert (index, "10.2.0.1/32") in links.addresses()
+    assert {route.link for route in links.routes()} == {""}
 
 
 @pytest.mark.host
