@@ -49,10 +49,14 @@ def test_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch, value: str)
     assert "\n" not in caught.value.message
 
 
-def test_a_start_with_an_unknown_backend_leaves_nothing(engine: Engine, starter: str) -> None:
+@pytest.mark.parametrize("how", ["--tty=false", "--detach"], ids=["attached", "detached"])
+def test_a_start_with_an_unknown_backend_leaves_nothing(
+    engine: Engine, starter: str, how: str
+) -> None:
+    """Where it is detached the supervisor asks, which has an environment of its own."""
     engine.run("network", "create", "--subnet", "10.1.0.0/24", "shop")
     done = engine.run(
-        *("run", "--name", "box", "--network", "shop", starter, "true"),
+        *("run", how, "--name", "box", "--network", "shop", starter, "true"),
         environment={SETTING: "scapy"},
         check=False,
     )
@@ -72,7 +76,6 @@ def by_pyroute2(engine: Engine, *arguments: str) -> subprocess.CompletedProcess[
 
 
 def test_a_container_lives_by_pyroute2_and_ends_by_ours(engine: Engine, starter: str) -> None:
-    """The detached supervisor, which makes the cable, has the setting too."""
     by_pyroute2(engine, "network", "create", "shop")
     by_pyroute2(engine, "network", "create", "club")
     by_pyroute2(engine, "run", "-d", "--name", "box", "--network", "shop", starter, "sleep", "1000")
