@@ -4,7 +4,7 @@ A *link* is what `ip link` shows: an adapter, whether there is hardware behind i
 is a switch in the kernel, whose ports are other links. A *veth* is a cable: two links, and what is
 sent into one comes out of the other, also when that one is in another namespace.
 
-`links_pyroute2` is the same with pyroute2, which knows all of rtnetlink and takes 140 ms to import.
+`links_pyroute2` is the same with pyroute2, which knows all of rtnetlink and takes 150 ms to import.
 """
 
 from __future__ import annotations

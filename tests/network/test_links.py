@@ -491,6 +491,23 @@ def test_pyroute2_in_another_thread_is_refused(host: Namespace) -> None:
     assert names(host) == {"lo"}
 
 
+def test_pyroute2_that_complains_of_a_change_is_asked_again(
+    host: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian 12's says that a list is not of one moment; from 0.9 on it does not."""
+    with opened(host, links_pyroute2.Links) as links:
+        assert isinstance(links, links_pyroute2.Links)
+        ask, refusals = links._route.get_links, [links._library.NetlinkDumpInterrupted()] * 2
+
+        def get_links() -> Any:
+            if refusals:
+                raise refusals.pop()
+            return ask()
+
+        monkeypatch.setattr(links._route, "get_links", get_links)
+        assert [one.name for one in links.links()] == ["lo"]
+
+
 def test_a_trace_tells_of_both(
     links: Backend, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
