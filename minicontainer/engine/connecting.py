@@ -74,7 +74,7 @@ def _check_shared(settings: Settings) -> None:
 
 def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str, Any]) -> None:
     """`network connect`: give a running container one more adapter."""
-    from ..network.links import Links, inside
+    from ..network.links import inside
     from . import nameserver
 
     live = ending.require_running(home, record)
@@ -86,7 +86,7 @@ def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str
     pidfd = os.pidfd_open(live.pid)
     inner = None
     try:
-        inner = inside(pidfd, Links)
+        inner = inside(pidfd, networks.open_links)
         with networks.lock(home):
             state = networking.load(home, record.id)
             if state is None:

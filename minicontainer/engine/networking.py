@@ -58,10 +58,10 @@ class Connection:
         network, or one that exists already. EngineError when it cannot be."""
         if not is_own(self.record):
             return
-        from ..network.links import Links, inside
+        from ..network.links import inside
         from . import nameserver, naming
 
-        inner = inside(process.pidfd, Links)
+        inner = inside(process.pidfd, networks.open_links)
         try:
             with networks.lock(self.home):
                 network = networks.find(self.home, self.record.network)
@@ -157,10 +157,9 @@ def lay(
     inner: the links of the container's namespace, which its process `pid` is in.
     """
     from ..network import bridge
-    from ..network.links import Links
     from . import firewalling
 
-    links = Links()
+    links = networks.open_links()
     namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     change = None
     try:
@@ -194,11 +193,10 @@ def cut(
 ) -> None:
     """Remove the cables and the rules of endpoints. Both wait for the kernel, so they do it
     together. ended: the id of the container, when it is all of it that goes."""
-    from ..network.links import Links
     from . import firewalling
 
+    links = networks.open_links()
     change = firewalling.remove(home, endpoints, ports, ended)
-    links = Links()
     try:
         for endpoint in endpoints:
             links.delete(endpoint["link"])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..network.addresses import Subnet
+    from ..network.links import Backend
     from .home import Home
 
 # The network that `run` uses when nobody says; made at its first use.
@@ -53,6 +54,23 @@ def directory(home: Home) -> str:
 def tag(home: Home) -> str:
     """What sets another engine's names on this host apart: "" for the default data root."""
     return "" if home.root == homes.DATA_ROOT else digest_of(home.root.encode())[7:13]
+
+
+def open_links() -> Backend:
+    """The links of the network namespace that this thread is in, by the backend that
+    MINICONTAINER_NETLINK names: "stdlib", the default, or "pyroute2". EngineError for another."""
+    name = os.environ.get("MINICONTAINER_NETLINK") or "stdlib"
+    if name == "stdlib":
+        from ..network import links
+
+        return links.Links()
+    if name == "pyroute2":
+        from ..network import links_pyroute2
+
+        return links_pyroute2.Links()
+    raise EngineError(
+        f"invalid MINICONTAINER_NETLINK {name!r}: it is neither 'stdlib' nor 'pyroute2'"
+    )
 
 
 def load(home: Home, name: str) -> dict[str, Any] | None:
@@ -199,14 +217,13 @@ def has_ipv6() -> bool:
 def taken_subnets(home: Home) -> list[Subnet]:
     """What new networks must keep out of: the defined ones, and where this host's routes lead."""
     from ..network import addresses
-    from ..network.links import Links
 
     found = [
         addresses.parse_subnet(subnet["Subnet"])
         for network in all_of(home)
         for subnet in network["subnets"]
     ]
-    links = Links()
+    links = open_links()
     try:
         found += [addresses.parse_subnet(route.to) for route in links.routes()]
     finally:
@@ -222,9 +239,7 @@ def remove(home: Home, network: dict[str, Any]) -> None:
     if here:
         names = ", ".join(sorted(each["name"] for each in here))
         raise EngineError(f"network {network['name']} has active endpoints: {names}")
-    from ..network.links import Links
-
-    links = Links()
+    links = open_links()
     try:
         links.delete(network["bridge"])
     finally:

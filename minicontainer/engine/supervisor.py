@@ -79,7 +79,10 @@ def spawn(home: Home, record: Record, lock: files.Lock, *, attach: bool) -> Supe
         pid = os.posix_spawn(
             sys.executable,
             words,
-            {"PATH": os.environ.get("PATH", os.defpath)},
+            {
+                "PATH": os.environ.get("PATH", os.defpath),
+                "MINICONTAINER_NETLINK": os.environ.get("MINICONTAINER_NETLINK", ""),
+            },
             file_actions=[]
             if attach
             else [(os.POSIX_SPAWN_DUP2, null, number) for number in (0, 1, 2)],

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import zlib
 
+from .. import extras
 from ..errors import EngineError
 
 TYPE_CHECKING = False
@@ -127,7 +128,7 @@ def _zstd_decoder() -> Decoder:
                 yield from _chunks(zstd.ZstdFile(file).read, (zstd.ZstdError, EOFError))
 
         return read_standard
-    zstandard = _import_extra("zstandard")
+    zstandard = extras.find("zstandard")
     if zstandard is None:
         raise CompressionError(
             "this layer is compressed with zstd, and this Python cannot read that",
@@ -154,22 +155,6 @@ def _chunks(read: Callable[[int], bytes], errors: tuple[type[Exception], ...]) -
         if not chunk:
             return
         yield chunk
-
-
-def _import_extra(name: str) -> Any:
-    """An installed library, or None; the launcher's `-S` leaves those off the path."""
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        import site
-
-        site.main()
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
 
 
 def ahead(chunks: Iterator[bytes], depth: int = 4) -> Iterator[bytes]:

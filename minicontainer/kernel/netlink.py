@@ -11,6 +11,7 @@ from __future__ import annotations
 import _socket
 import os
 import struct
+from errno import EBADMSG
 
 from . import syscalls
 
@@ -78,12 +79,12 @@ class Socket:
             raise
         return answers
 
-    def _exchange(self, order: _Order, body: Request) -> _Answers:
+    def _exchange(self, order: _Order, body: Request) -> Answers:
         self._sequence += 1
         flags = order.how | REQUEST | (0 if order.how & DUMP == DUMP else ACK)
         length = _HEADER.size + len(body)
         self._socket.send(_HEADER.pack(length, order.kind, flags, self._sequence, 0) + body)
-        answers = _Answers()
+        answers = Answers()
         while True:
             # The length first: a part of a long answer would be thrown away without a word.
             room = len(self._socket.recv(_LARGEST, _socket.MSG_PEEK | _socket.MSG_TRUNC))
@@ -97,6 +98,8 @@ class Socket:
 
     def _refuse(self, answer: bytes, flags: int) -> None:
         """Raise what an answer refuses; nothing for the number 0, the acknowledgement."""
+        if len(answer) < 4:
+            raise OSError(EBADMSG, os.strerror(EBADMSG))
         (number,) = struct.unpack_from("i", answer)
         if not number:
             return
@@ -122,7 +125,7 @@ class _Order:
         return KINDS.get(self.kind, str(self.kind))
 
 
-class _Answers(list[bytes]):
+class Answers(list[bytes]):
     """Answers, of which the trace shows the number."""
 
     def __str__(self) -> str:

@@ -74,7 +74,7 @@ def parse(address: str) -> tuple[int, int]:
     version = 6 if ":" in address else 4
     try:
         return version, int.from_bytes(_socket.inet_pton(_family(version), address), "big")
-    except OSError:
+    except (OSError, ValueError):
         raise EngineError(f"invalid address {address!r}") from None
 
 
@@ -83,7 +83,7 @@ def parse_subnet(text: str) -> Subnet:
     address, slash, length = text.partition("/")
     version, value = parse(address)
     bits = 32 if version == 4 else 128
-    if not slash or not length.isdigit() or int(length) > bits:
+    if not slash or length not in map(str, range(bits + 1)):
         raise EngineError(f"invalid subnet {text!r}: use ADDRESS/LENGTH")
     subnet = Subnet(version, value, int(length))
     if value % subnet.size:
@@ -126,7 +126,9 @@ def free(subnet: Subnet, taken: Iterable[str], start: int = 2) -> int:
         if number not in used:
             return number
         number += 1
-    raise EngineError(f"no available IPv4 addresses on this network's address pool {subnet}")
+    raise EngineError(
+        f"no available IPv{subnet.version} addresses on this network's address pool {subnet}"
+    )
 
 
 def hardware(address: str) -> str:

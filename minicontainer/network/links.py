@@ -4,7 +4,7 @@ A *link* is what `ip link` shows: an adapter, whether there is hardware behind i
 is a switch in the kernel, whose ports are other links. A *veth* is a cable: two links, and what is
 sent into one comes out of the other, also when that one is in another namespace.
 
-pyroute2 knows all of rtnetlink, and takes 130 ms to import; what is here is what a start needs.
+`links_pyroute2` is the same with pyroute2, which knows all of rtnetlink and takes 150 ms to import.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     _T = TypeVar("_T")
 
     class Backend(Protocol):
-        """What a backend can do; the words are those of `Links`."""
+        """What both backends can do; the words are those of `Links`."""
 
         def add_bridge(self, name: str, mac: str, mtu: int) -> None: ...
         def add_veth(
@@ -100,7 +100,8 @@ class Links:
         self._socket = netlink.Socket()
 
     def add_bridge(self, name: str, mac: str, mtu: int) -> None:
-        """Make a bridge. mac: fixed, or it would change with the ports that come and go."""
+        """Make a bridge. mac: fixed, or it would change with the ports that come and go. mtu: 0
+        for the kernel's, here and below."""
         self._add(f"bridge {name}", 0, _named(name, mac, mtu), _info(b"bridge"))
 
     def add_veth(
