@@ -36,18 +36,12 @@ def check(home: Home, settings: Settings) -> str:
         )
     if not defined and settings.endpoint.get("ip"):
         raise EngineError("user specified IP address is supported on user defined networks only")
-    if users.is_mapped() and (settings.ports or settings.publish_all) and word != "host":
-        raise EngineError(
-            "published ports want the host's root",
-            hint="with --network host a program's own ports are the host's",
-        )
     if word in networks.MODES:
         return word
     if users.is_mapped():
-        raise EngineError(
-            f"the network {word!r} wants the host's root",
-            hint="an ordinary user has --network none or host",
-        )
+        from . import rootless_network
+
+        return rootless_network.check(word, settings)
     if defined:
         word = str(networks.find(home, word)["name"])
     return word
@@ -56,8 +50,7 @@ def check(home: Home, settings: Settings) -> str:
 def default(settings: Settings) -> str:
     """The network of `run` when nobody says: none, until chapter 12 has its lesson; the default
     one where ports are to be published."""
-    asks = settings.ports or settings.publish_all
-    return networks.DEFAULT if asks and not users.is_mapped() else "none"
+    return networks.DEFAULT if settings.ports or settings.publish_all else "none"
 
 
 def _check_shared(settings: Settings) -> None:

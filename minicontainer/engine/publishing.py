@@ -78,9 +78,11 @@ def state(
     ]
 
 
-def relay(home: Home, record: Record, held: Iterable[Port]) -> Relay:
-    """The service of the supervisor's loop that serves held ports."""
-    from ..network.relay import Relay
+def relay(home: Home, record: Record, held: Iterable[Port], namespace: int = -1) -> Relay:
+    """The service of the supervisor's loop that serves held ports. namespace: a descriptor of the
+    container's network, where only from inside it the container is reached; the relay's from now
+    on."""
+    from ..network.relay import InnerRelay, Relay
 
     def addresses(port: Port) -> list[str]:
         # Asked for each client: `network disconnect` may have taken them away. IPv4 first: a
@@ -90,7 +92,7 @@ def relay(home: Home, record: Record, held: Iterable[Port]) -> Relay:
                 return [each[field] for field in ("address4", "address6") if each[field]]
         return []
 
-    made = Relay(addresses)
+    made = Relay(addresses) if namespace < 0 else InnerRelay(addresses, namespace)
     for port in held:
         made.add(port)
     return made

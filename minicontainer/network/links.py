@@ -14,7 +14,7 @@ import os
 import struct
 from errno import ENODEV
 
-from ..kernel import flags, netlink, syscalls
+from ..kernel import flags, netlink, syscalls, users
 from ..kernel.netlink import ACK, CREATE, DUMP, EXCLUSIVE, attribute, attributes
 
 TYPE_CHECKING = False
@@ -219,8 +219,12 @@ class Links:
 def inside(descriptor: int, opener: Callable[[], _T]) -> _T:
     """What `opener` opens in another network namespace: a socket stays where it was opened.
 
-    descriptor: of the namespace, or a pidfd of a process in it. The caller is back at once.
+    descriptor: of the namespace, or a pidfd of a process in it. The caller is back at once; where
+    it could not come back, since the way back wants power over the host's network, another thread
+    goes, which ends there.
     """
+    if users.is_mapped():
+        return _in_a_thread(descriptor, opener)
     here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         syscalls.setns(descriptor, flags.CLONE_NEWNET)
@@ -230,6 +234,30 @@ def inside(descriptor: int, opener: Callable[[], _T]) -> _T:
             syscalls.setns(here, flags.CLONE_NEWNET)
     finally:
         os.close(here)
+
+
+def _in_a_thread(descriptor: int, opener: Callable[[], _T]) -> _T:
+    import _thread
+
+    values: list[_T] = []
+    errors: list[BaseException] = []
+    running = _thread.allocate_lock()
+
+    def enter() -> None:
+        try:
+            syscalls.setns(descriptor, flags.CLONE_NEWNET)
+            values.append(opener())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            running.release()
+
+    running.acquire()
+    _thread.start_new_thread(enter, ())
+    running.acquire()
+    if errors:
+        raise errors[0]
+    return values[0]
 
 
 def _named(name: str, mac: str = "", mtu: int = 0) -> bytes:

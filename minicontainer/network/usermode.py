@@ -1,0 +1,198 @@
+"""User-mode networking: an adapter from an engine that has no power over the host's network.
+
+Whoever is root in a user namespace may do everything to the networks that were made in it, and
+nothing to the host's: no cable can lead out. But an adapter need not be a cable. A *tap* is one
+whose other end is a file: a program reads there the packets that the container sends, and writes
+those that it gets. So an ordinary program can be the whole rest of the network. It speaks TCP and
+UDP with the container, and asks for each connection a socket of the host, as any program may.
+
+Two such programs are known here: pasta (of passt) and slirp4netns. Both are told not to make of
+some address the host's own loopback, which only its owner's programs are to reach; nor to publish
+anything: that is `relay`'s, from sockets that are held before the container starts, by any
+container that there is. (The pasta of Debian 12 takes a port for one version of IP in silence when
+the other one's is another program's, and loses what comes to UDP from the loopback.)
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import _socket
+import fcntl
+import os
+import select
+import time
+
+from ..errors import EngineError
+from ..kernel import flags, process, syscalls
+from .links import Links, inside
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CHAPTER = 13
+
+ADAPTER = "eth0"
+# Slirp's, since 1995: what inside stands for the container and for the way out.
+ADDRESS4, PREFIX4, GATEWAY4 = "10.0.2.100", 24, "10.0.2.2"
+ADDRESS6, PREFIX6, GATEWAY6 = "fd00::100", 64, "fd00::2"
+_DEFAULT = {4: "0.0.0.0/0", 6: "::/0"}
+# Nothing is sent over a wire, so nothing says how long a packet may be: the longest is cheapest.
+MTU = 65520
+
+TUN = "/dev/net/tun"
+HINT = "install pasta: apt install passt (or slirp4netns)"
+# Where the namespace is shown to the program, in a mount namespace of the program's own. Podman's
+# place for it: the only one that the AppArmor profile of Debian's passt lets it read.
+_STAGES = ("/run/user", "/tmp")
+_BELOW = "0/netns"
+
+# <linux/rtnetlink.h>: tell of changes of links and routes.
+_CHANGES = 0x1 | 0x40 | 0x400
+_SECONDS = 30.0
+
+
+def versions() -> list[int]:
+    """The versions of IP by which this host has a way out: 4, 6."""
+    links = Links()
+    try:
+        routes = {route.to for route in links.routes()}
+    finally:
+        links.close()
+    return [version for version, to in _DEFAULT.items() if to in routes]
+
+
+def find(wanted: str = "") -> tuple[str, str]:
+    """The program to use, as (name, path); EngineError where it is missing, or cannot work.
+
+    wanted: its name; "" for the better one. That is pasta, but many a pasta wants a host that has
+    a way out, and slirp4netns does not care.
+    """
+    names = [wanted] if wanted else ["pasta", "slirp4netns"]
+    found = [(name, path) for name in names if (path := _search(name))]
+    if not found:
+        raise EngineError(
+            f"a network without root wants {' or '.join(names)}, which this machine has not",
+            hint=HINT if not wanted else f"install it: apt install {_package(wanted)}",
+        )
+    if not os.access(TUN, os.R_OK | os.W_OK):
+        raise EngineError(
+            f"a network without root wants {TUN}, which is not there or not open to you",
+            hint=f"an administrator opens it to all, as it is on most machines: chmod 666 {TUN}",
+        )
+    return found[0] if len(found) == 1 or versions() else found[-1]
+
+
+def _package(name: str) -> str:
+    return "passt" if name == "pasta" else name
+
+
+def _search(name: str) -> str:
+    for place in os.environ.get("PATH", os.defpath).split(":"):
+        if place and os.access(f"{place}/{name}", os.X_OK):
+            return f"{place}/{name}"
+    return ""
+
+
+def command(name: str, namespace: str, versions: Sequence[int]) -> list[str]:
+    """The command line that connects the network namespace behind a path."""
+    if name == "slirp4netns":
+        return [
+            name, "--configure", f"--mtu={MTU}", "--disable-host-loopback", "--disable-dns",
+            "--enable-sandbox", "--enable-seccomp", "--netns-type=path", namespace, ADAPTER,
+        ]  # fmt: skip
+    words = [name, "--foreground", "--quiet", "--config-net", "--ns-ifname", ADAPTER]
+    words += ["--no-map-gw", "--no-netns-quit"]
+    for ports in ("--tcp-ports", "--udp-ports", "--tcp-ns", "--udp-ns"):
+        words += [ports, "none"]  # or it would publish all of the host's to the container
+    if 4 in versions:
+        words += ["--address", ADDRESS4, "--netmask", str(PREFIX4), "--gateway", GATEWAY4]
+    if 6 in versions:
+        words += ["--address", ADDRESS6, "--gateway", GATEWAY6]
+    if len(versions) == 1:
+        words.append(f"--ipv{versions[0]}-only")
+    return [*words, "--netns", namespace]
+
+
+def start(name: str, path: str, namespace: int, versions: Sequence[int]) -> process.Process:
+    """Start the program; it ends with us at the latest. EngineError when it cannot be.
+
+    namespace: a descriptor of the container's network.
+    """
+    errors = os.memfd_create("errors", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        parent = os.getpid()
+        child = process.spawn(
+            lambda: _become(name, path, parent, namespace, versions, errors), flags.CLONE_NEWNS
+        )
+        try:
+            child.wait_exec(path)
+            _wait(child, name, namespace, versions, errors)
+        except BaseException:
+            child.end()
+            child.close()
+            raise
+        # What it may say from now on, for days, would fill our memory.
+        fcntl.fcntl(errors, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+    finally:
+        os.close(errors)
+    return child
+
+
+def _become(
+    name: str, path: str, parent: int, namespace: int, versions: Sequence[int], errors: int
+) -> None:
+    """In the child. The program drops the power to look at the namespace of another process, but
+    not to open a file; and where the file is mounted nobody but the program sees."""
+    syscalls.prctl(flags.PR_SET_PDEATHSIG, _signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    os.setsid()  # the user's Ctrl-C is the container's
+    stage = next(place for place in _STAGES if os.path.isdir(place))
+    syscalls.mount("tmpfs", stage, "tmpfs", 0, "mode=755")
+    os.makedirs(f"{stage}/{_BELOW}")
+    shown = f"{stage}/{_BELOW}/container"
+    os.close(os.open(shown, os.O_CREAT | os.O_WRONLY, 0o600))
+    syscalls.mount(f"/proc/self/fd/{namespace}", shown, None, flags.MS_BIND)
+    null = os.open(os.devnull, os.O_RDWR)
+    for number, descriptor in enumerate((null, null, errors)):
+        os.dup2(descriptor, number)
+    syscalls.close_range(3, how=flags.CLOSE_RANGE_CLOEXEC)
+    os.chdir("/")
+    os.execve(path, command(name, shown, versions), {"LC_ALL": "C"})
+
+
+def _wait(
+    child: process.Process, name: str, namespace: int, versions: Sequence[int], errors: int
+) -> None:
+    """Wait until the container has its way out, which the program makes last."""
+    limit = time.monotonic() + _SECONDS
+    wanted = _DEFAULT[versions[-1]]
+    events, links = inside(namespace, lambda: (_listen(), Links()))
+    try:
+        while not any(route.to == wanted for route in links.routes()):
+            poll = select.poll()
+            for descriptor in (events.fileno(), child.pidfd):
+                poll.register(descriptor, select.POLLIN)
+            ready = {each for each, _ in poll.poll(max(0, limit - time.monotonic()) * 1000)}
+            if child.pidfd in ready or not ready:
+                raise _failed(name, os.pread(errors, 65536, 0).decode(errors="replace"))
+            events.recv(65536)
+    finally:
+        links.close()
+        events.close()
+
+
+def _listen() -> _socket.socket:
+    events = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, 0)
+    events.bind((0, _CHANGES))
+    return events
+
+
+def _failed(name: str, text: str) -> EngineError:
+    lines = [line for line in text.splitlines() if line and "syslog" not in line]
+    reason = lines[-1] if lines else "it says nothing"
+    hint = None
+    if "nterface" in reason:  # External interface not usable
+        hint = "pasta wants a host that has a way out; slirp4netns does not"
+    return EngineError(f"cannot connect the container: {name}: {reason}", hint=hint)
