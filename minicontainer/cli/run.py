@@ -9,6 +9,7 @@ from ..engine import security
 from ..engine.create import Settings
 from ..engine.home import Home
 from ..errors import EngineError
+from ..kernel import users
 from . import arguments, limits
 from .options import Command, Option, Values
 

@@ -39,7 +39,8 @@ def default() -> str:
             if name == "pasta" and not usermode.versions():
                 raise EngineError("this host has no way out", hint="slirp4netns wants none")
         except EngineError as error:
-            sys.stderr.write(f"minicontainer: warning: no network: {error.render()}\n")
+            told = f"{error.message}; {error.hint}"
+            sys.stderr.write(f"minicontainer: warning: the container has no network: {told}\n")
             return "none"
     return networks.DEFAULT
 

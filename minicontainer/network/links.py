@@ -242,8 +242,11 @@ def _in_a_thread(descriptor: int, opener: Callable[[], _T]) -> _T:
     values: list[_T] = []
     errors: list[BaseException] = []
     running = _thread.allocate_lock()
+    number = 0
 
     def enter() -> None:
+        nonlocal number
+        number = _thread.get_native_id()
         try:
             syscalls.setns(descriptor, flags.CLONE_NEWNET)
             values.append(opener())
@@ -255,6 +258,9 @@ def _in_a_thread(descriptor: int, opener: Callable[[], _T]) -> _T:
     running.acquire()
     _thread.start_new_thread(enter, ())
     running.acquire()
+    # It lets go of the lock a few instructions before its end; and who has threads cannot clone.
+    while os.path.exists(f"/proc/self/task/{number}"):
+        os.sched_yield()
     if errors:
         raise errors[0]
     return values[0]
