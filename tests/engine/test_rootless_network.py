@@ -62,6 +62,17 @@ def stack() -> Iterator[contextlib.ExitStack]:
         yield stack
 
 
+@pytest.fixture
+def local_resolver(tmp_path: Path) -> Iterator[None]:
+    """The host's name server is on its loopback."""
+    file = tmp_path / "resolv.conf"
+    file.write_text("nameserver 127.0.0.1\n")
+    file.chmod(0o644)
+    subprocess.run(["mount", "--bind", file, "/etc/resolv.conf"], check=True)
+    yield
+    subprocess.run(["umount", "/etc/resolv.conf"], check=True)
+
+
 def program_of(user: Ordinary) -> dict[str, Any]:
     """The program that the only living container has, as its network.json tells."""
     (path,) = user.run_root.glob("*/network.json")
@@ -127,38 +138,29 @@ def test_the_way_out(
 
 
 @pytest.mark.vm
+@pytest.mark.usefixtures("local_resolver")
 @each_program
 def test_the_hosts_loopback_is_not_reached(
     stack: contextlib.ExitStack, user: Ordinary, outside: Outside, program: str
 ) -> None:
     """Neither by what these programs call the host by default, nor by where their resolver is."""
-    service = stack.enter_context(socket.create_server(("127.0.0.1", 7000)))
-    service.settimeout(0)
-    with socket.create_connection(("127.0.0.1", 7000)):
-        service.accept()[0].close()
+    services = []
+    for address in ("127.0.0.1", "::1"):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        service = socket.create_server((address, 7000), family=family)
+        services.append(stack.enter_context(service))
+        with socket.create_connection((address, 7000)):
+            service.accept()[0].close()
+        service.settimeout(0)
     tries = "; ".join(
         f"echo knock | nc -w 1 {address} 7000"
-        for address in ("127.0.0.1", usermode.GATEWAY4, "10.0.2.3", outside.host4, "169.254.1.2")
-    )
+        for address in ("127.0.0.1", "::1", usermode.GATEWAY4, usermode.GATEWAY6, "10.0.2.3",
+                        outside.host4, outside.host6, "169.254.1.2")
+    )  # fmt: skip
     user.run("run", "--rm", "--network", program, "starter", "sh", "-c", tries, check=False)
-    with pytest.raises(BlockingIOError):
-        service.accept()
-
-
-def test_nothing_of_the_hosts_is_published_inside(
-    stack: contextlib.ExitStack, user: Ordinary, outside: Outside
-) -> None:
-    """pasta would do so for every port that somebody listens on, in both directions."""
-    stack.enter_context(socket.create_server(("", 7000)))
-    started = "httpd -p 5000 -h /tmp; nc -w 1 127.0.0.1 7000 </dev/null && echo reached; echo end"
-    words = ["--name", "web", "--network", "pasta", "starter", "sh", "-c"]
-    user.run("run", "-d", *words, f"{started}; exec sleep 1000")
-    logs = user.start("logs", "--follow", "web")
-    stack.callback(logs.communicate)
-    stack.callback(logs.kill)
-    assert logs.stdout is not None
-    assert logs.stdout.readline() == "end\n"
-    assert refused("127.0.0.1", 5000)
+    for service in services:
+        with pytest.raises(BlockingIOError):
+            service.accept()
 
 
 def test_a_port_that_is_taken(user: Ordinary, outside: Outside) -> None:
@@ -236,15 +238,9 @@ def answer(server: socket.socket) -> None:
 
 
 @each_program
-def test_names(
-    stack: contextlib.ExitStack, user: Ordinary, outside: Outside, tmp_path: Path, program: str
-) -> None:
+@pytest.mark.usefixtures("outside", "local_resolver")
+def test_names(stack: contextlib.ExitStack, user: Ordinary, program: str) -> None:
     """Also where the host's name server is on its loopback, which is nobody inside."""
-    file = tmp_path / "resolv.conf"
-    file.write_text("nameserver 127.0.0.1\n")
-    file.chmod(0o644)
-    subprocess.run(["mount", "--bind", file, "/etc/resolv.conf"], check=True)
-    stack.callback(subprocess.run, ["umount", "/etc/resolv.conf"], check=True)
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind(("127.0.0.1", 53))
     thread = threading.Thread(target=answer, args=(server,))
