@@ -23,7 +23,7 @@ from minicontainer.engine import networks, rootless_network
 from minicontainer.errors import EngineError
 from minicontainer.kernel import users
 from minicontainer.network import usermode
-from tests.engine.test_ports import ask, curl, inspect, refused, serve, service_in
+from tests.engine.test_ports import ask, curl, inspect, serve, service_in
 from tests.support import ordinary
 from tests.support.netns import Namespace
 from tests.support.network import Outside

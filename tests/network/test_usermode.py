@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from minicontainer.network import usermode
 
 
 def pairs(words: list[str]) -> dict[str, str]:
-    return dict(zip(words, words[1:], strict=False))
+    return dict(itertools.pairwise(words))
 
 
 @pytest.mark.parametrize("versions", [[4], [6], [4, 6]])
