@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import os
+import select
 import sys
 
+from .. import files, jsonio
 from ..errors import EngineError
 from ..kernel import process, users
 from ..network import links, usermode
-from . import nameserver, naming, networking, networks, publishing, rootless, teardown
+from . import nameserver, naming, networks, publishing, rootless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,16 +28,13 @@ if TYPE_CHECKING:
     from .home import Home
     from .record import Record
 
-# Podman's words for a certain program; `bridge` is whichever there is.
-PROGRAMS = ("pasta", "slirp4netns")
-
 
 def default() -> str:
     """Which network a container gets when nobody named one: `bridge`, or without root and without
     a program for that `none`, with a warning on standard error."""
     if users.is_mapped():
         try:
-            name, _ = usermode.find()
+            name, _ = usermode.find(networks.DEFAULT)
             if name == "pasta" and not usermode.versions():
                 raise EngineError("this host has no way out", hint="slirp4netns wants none")
         except EngineError as error:
@@ -46,9 +45,9 @@ def default() -> str:
 
 
 def check(word: str, settings: Settings) -> str:
-    """A --network other than none, host and container: where root is only the user's own.
-    EngineError for what such a one cannot have."""
-    if word != networks.DEFAULT and word not in PROGRAMS:
+    """A --network other than none, host and container, where root is only the user's own: `bridge`,
+    or as podman says it pasta or slirp4netns, for that program. EngineError for all others."""
+    if word != networks.DEFAULT and word not in usermode.PROGRAMS:
         raise EngineError(
             f"the network {word!r} wants the host's root",
             hint="an ordinary user has --network bridge, none, host or container:NAME",
@@ -61,14 +60,14 @@ def check(word: str, settings: Settings) -> str:
     ):
         if given:
             raise EngineError(f"{what} wants the host's root")
-    usermode.find(word if word in PROGRAMS else "")
+    usermode.find(word)
     return word
 
 
 def connect(home: Home, record: Record, waiting: Process, held: list[Port]) -> list[Service]:
     """Give the container that this process will be its adapter; what the supervisor's loop has to
     do for it. EngineError when it cannot be."""
-    name, path = usermode.find(record.network if record.network in PROGRAMS else "")
+    name, path = usermode.find(record.network)
     versions = [4] if name == "slirp4netns" else usermode.versions() or [4]
     services: list[Service] = []
     namespace = os.open(f"/proc/{waiting.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -87,7 +86,8 @@ def connect(home: Home, record: Record, waiting: Process, held: list[Port]) -> l
                     "start": process.start_time(program.pid),
                 },
             }
-            networking.save(home, record.id, state)
+            path = home.live(record.id, networks.FILE)
+            files.write_atomic(path, jsonio.dumps(state), mode=0o600)
         except BaseException:
             program.end()
             raise
@@ -142,10 +142,11 @@ def disconnect(program: dict[str, Any]) -> None:
         return
     try:
         _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll()
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-    except ProcessLookupError:
-        return
-    except ChildProcessError:  # another's child
-        teardown.wait_process(pidfd, None)
+    except (ProcessLookupError, ChildProcessError):
+        return  # it is gone; or its parent, who waits for it, is another
     finally:
         os.close(pidfd)

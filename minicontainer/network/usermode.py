@@ -32,8 +32,11 @@ if TYPE_CHECKING:
 
 CHAPTER = 13
 
+# And their packages. The better one first; but many a pasta does not start on a host that has no
+# way out, and slirp4netns does not care.
+PROGRAMS = {"pasta": "passt", "slirp4netns": "slirp4netns"}
 ADAPTER = "eth0"
-# Slirp's, since 1995: what inside stands for the container and for the way out.
+# Slirp's and slirp4netns': what inside stands for the container and for the way out.
 ADDRESS4, PREFIX4, GATEWAY4 = "10.0.2.100", 24, "10.0.2.2"
 ADDRESS6, PREFIX6, GATEWAY6 = "fd00::100", 64, "fd00::2"
 _DEFAULT = {4: "0.0.0.0/0", 6: "::/0"}
@@ -41,11 +44,9 @@ _DEFAULT = {4: "0.0.0.0/0", 6: "::/0"}
 MTU = 65520
 
 TUN = "/dev/net/tun"
-HINT = "install pasta: apt install passt (or slirp4netns)"
 # Where the namespace is shown to the program, in a mount namespace of the program's own. Podman's
 # place for it: the only one that the AppArmor profile of Debian's passt lets it read.
 _STAGES = ("/run/user", "/tmp")
-_BELOW = "0/netns"
 
 # <linux/rtnetlink.h>: tell of changes of links and routes.
 _CHANGES = 0x1 | 0x40 | 0x400
@@ -62,18 +63,16 @@ def versions() -> list[int]:
     return [version for version, to in _DEFAULT.items() if to in routes]
 
 
-def find(wanted: str = "") -> tuple[str, str]:
+def find(wanted: str) -> tuple[str, str]:
     """The program to use, as (name, path); EngineError where it is missing, or cannot work.
 
-    wanted: its name; "" for the better one. That is pasta, but many a pasta wants a host that has
-    a way out, and slirp4netns does not care.
-    """
-    names = [wanted] if wanted else ["pasta", "slirp4netns"]
+    wanted: its name; any other word for the better one."""
+    names = [wanted] if wanted in PROGRAMS else list(PROGRAMS)
     found = [(name, path) for name in names if (path := _search(name))]
     if not found:
         raise EngineError(
             f"a network without root wants {' or '.join(names)}, which this machine has not",
-            hint=HINT if not wanted else f"install it: apt install {_package(wanted)}",
+            hint=f"install {names[0]}: apt install {PROGRAMS[names[0]]}",
         )
     if not os.access(TUN, os.R_OK | os.W_OK):
         raise EngineError(
@@ -81,10 +80,6 @@ def find(wanted: str = "") -> tuple[str, str]:
             hint=f"an administrator opens it to all, as it is on most machines: chmod 666 {TUN}",
         )
     return found[0] if len(found) == 1 or versions() else found[-1]
-
-
-def _package(name: str) -> str:
-    return "passt" if name == "pasta" else name
 
 
 def _search(name: str) -> str:
@@ -158,9 +153,9 @@ def _become(
     os.setsid()  # the user's Ctrl-C is the container's
     stage = next(place for place in _STAGES if os.path.isdir(place))
     syscalls.mount("tmpfs", stage, "tmpfs", 0, "mode=755")
-    os.makedirs(f"{stage}/{_BELOW}")
-    shown = f"{stage}/{_BELOW}/container"
-    os.close(os.open(shown, os.O_CREAT | os.O_WRONLY, 0o600))
+    shown = f"{stage}/0/netns/container"
+    os.makedirs(os.path.dirname(shown))
+    os.mknod(shown)
     syscalls.mount(f"/proc/self/fd/{namespace}", shown, None, flags.MS_BIND)
     null = os.open(os.devnull, os.O_RDWR)
     for number, descriptor in enumerate((null, null, errors)):

@@ -42,19 +42,19 @@ def test_which_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out: list[int] = []
     monkeypatch.setattr(usermode, "versions", lambda: out)
     with pytest.raises(EngineError, match="pasta or slirp4netns") as told:
-        usermode.find()
-    assert told.value.hint == usermode.HINT
+        usermode.find("bridge")
+    assert told.value.hint == "install pasta: apt install passt"
     slirp, pasta = tmp_path / "slirp4netns", tmp_path / "pasta"
     slirp.touch(0o755)
     with pytest.raises(EngineError, match="not there or not open"):
-        usermode.find()
+        usermode.find("bridge")
     (tmp_path / "tun").touch()
-    assert usermode.find() == ("slirp4netns", str(slirp))
+    assert usermode.find("bridge") == ("slirp4netns", str(slirp))
     with pytest.raises(EngineError, match="wants pasta, which") as told:
         usermode.find("pasta")
     assert "apt install passt" in str(told.value.hint)
     pasta.touch(0o755)
-    assert usermode.find()[0] == "slirp4netns"
+    assert usermode.find("bridge")[0] == "slirp4netns"
     out.append(4)
-    assert usermode.find() == ("pasta", str(pasta))
+    assert usermode.find("bridge") == ("pasta", str(pasta))
     assert usermode.find("slirp4netns")[0] == "slirp4netns"
