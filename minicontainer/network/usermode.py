@@ -42,12 +42,10 @@ ADDRESS6, PREFIX6, GATEWAY6 = "fd00::100", 64, "fd00::2"
 _DEFAULT = {4: "0.0.0.0/0", 6: "::/0"}
 # Nothing is sent over a wire, so nothing says how long a packet may be: the longest is cheapest.
 MTU = 65520
-
 TUN = "/dev/net/tun"
 # Where the namespace is shown to the program, in a mount namespace of the program's own. Podman's
 # place for it: the only one that the AppArmor profile of Debian's passt lets it read.
 _STAGES = ("/run/user", "/tmp")
-
 # <linux/rtnetlink.h>: tell of changes of links and routes.
 _CHANGES = 0x1 | 0x40 | 0x400
 _SECONDS = 30.0
@@ -195,7 +193,8 @@ def _listen() -> _socket.socket:
 def _failed(name: str, text: str) -> EngineError:
     lines = [line for line in text.splitlines() if line and "syslog" not in line]
     reason = lines[-1] if lines else "it says nothing"
-    hint = None
-    if "nterface" in reason:  # External interface not usable
-        hint = "pasta wants a host that has a way out; slirp4netns does not"
-    return EngineError(f"cannot connect the container: {name}: {reason}", hint=hint)
+    hint = "pasta wants a host that has a way out; slirp4netns does not"
+    return EngineError(
+        f"cannot connect the container: {name}: {reason}",
+        hint=hint if "nterface" in reason else None,  # External interface not usable
+    )
