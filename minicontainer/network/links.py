@@ -12,7 +12,7 @@ from __future__ import annotations
 import _socket
 import os
 import struct
-from errno import ENODEV
+from errno import EAGAIN, ENODEV
 
 from ..kernel import flags, netlink, syscalls, users
 from ..kernel.netlink import ACK, CREATE, DUMP, EXCLUSIVE, attribute, attributes
@@ -256,7 +256,10 @@ def _in_a_thread(descriptor: int, opener: Callable[[], _T]) -> _T:
             running.release()
 
     running.acquire()
-    _thread.start_new_thread(enter, ())
+    try:
+        _thread.start_new_thread(enter, ())
+    except RuntimeError as error:  # pthread_create(3): the user has as many as he may have
+        raise OSError(EAGAIN, str(error)) from None
     running.acquire()
     # It lets go of the lock a few instructions before its end; and who has threads cannot clone.
     while os.path.exists(f"/proc/self/task/{number}"):
