@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import _thread
 import itertools
+import os
 from pathlib import Path
 
 import pytest
 
 from minicontainer.errors import EngineError
-from minicontainer.network import usermode
+from minicontainer.kernel import users
+from minicontainer.network import links, usermode
+from tests.support.netns import Namespace
 
 
 def pairs(words: list[str]) -> dict[str, str]:
@@ -58,3 +62,25 @@ def test_which_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out.append(4)
     assert usermode.find("bridge") == ("pasta", str(pasta))
     assert usermode.find("slirp4netns")[0] == "slirp4netns"
+
+
+@pytest.mark.root
+def test_who_cannot_come_back_sends_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(users, "is_mapped", lambda: True)
+    here = os.readlink("/proc/self/ns/net")
+
+    def refuse(*_: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    with Namespace() as other:
+        pidfd = os.pidfd_open(other.pid)
+        there = links.inside(pidfd, lambda: os.readlink("/proc/thread-self/ns/net"))
+        assert there == os.readlink(f"/proc/{other.pid}/ns/net") != here
+        assert os.readlink("/proc/self/ns/net") == here
+        assert len(os.listdir("/proc/self/task")) == 1
+        with pytest.raises(ZeroDivisionError):
+            links.inside(pidfd, lambda: 1 // 0)
+        monkeypatch.setattr(_thread, "start_new_thread", refuse)
+        with pytest.raises(BlockingIOError, match="thread"):
+            links.inside(pidfd, os.getpid)
+        os.close(pidfd)
