@@ -108,17 +108,16 @@ def command(name: str, namespace: str, versions: Sequence[int]) -> list[str]:
 
 
 def start(name: str, path: str, namespace: int, versions: Sequence[int]) -> process.Process:
-    """Start the program; it ends with us at the latest. EngineError when it cannot be.
-
-    namespace: a descriptor of the container's network.
-    """
+    """Start the program, for the network behind a descriptor; the process to end it with, which
+    ends with us at the latest. EngineError when it cannot be."""
     if 6 in versions:
         inside(namespace, _trust_addresses)
     errors = os.memfd_create("errors", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    parent = os.pidfd_open(os.getpid())
     try:
-        parent = os.getpid()
         child = process.spawn(
-            lambda: _become(name, path, parent, namespace, versions, errors), flags.CLONE_NEWNS
+            lambda: _live(name, path, parent, namespace, versions, errors),
+            flags.CLONE_NEWNS | flags.CLONE_NEWPID,
         )
         try:
             child.wait_exec(path)
@@ -130,6 +129,7 @@ def start(name: str, path: str, namespace: int, versions: Sequence[int]) -> proc
         # What it may say from now on, for days, would fill our memory.
         fcntl.fcntl(errors, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
     finally:
+        os.close(parent)
         os.close(errors)
     return child
 
@@ -140,15 +140,26 @@ def _trust_addresses() -> None:
         file.write("0")
 
 
-def _become(
+def _live(
     name: str, path: str, parent: int, namespace: int, versions: Sequence[int], errors: int
 ) -> None:
-    """In the child. The program drops the power to look at the namespace of another process, but
-    not to open a file; and where the file is mounted nobody but the program sees."""
+    """In the child, the first process of a PID namespace: it ends with us, and with it whoever is
+    in there. The program itself would lose the wish to end with us where it comes behind an
+    AppArmor profile (prctl(2), PR_SET_PDEATHSIG)."""
     syscalls.prctl(flags.PR_SET_PDEATHSIG, _signal.SIGKILL)
-    if os.getppid() != parent:
+    if select.select([parent], [], [], 0)[0]:
         return
     os.setsid()  # the user's Ctrl-C is the container's
+    program = os.fork()
+    if not program:
+        _become(name, path, namespace, versions, errors)
+    syscalls.close_range(0)
+    os.waitpid(program, 0)
+
+
+def _become(name: str, path: str, namespace: int, versions: Sequence[int], errors: int) -> None:
+    """The program drops the power to look at the namespace of another process, but not to open a
+    file; and where the file is mounted nobody but the program sees."""
     stage = next(place for place in _STAGES if os.path.isdir(place))
     syscalls.mount("tmpfs", stage, "tmpfs", 0, "mode=755")
     shown = f"{stage}/0/netns/container"
