@@ -6,11 +6,10 @@ whose other end is a file: a program reads there the packets that the container 
 those that it gets. So an ordinary program can be the whole rest of the network. It speaks TCP and
 UDP with the container, and asks for each connection a socket of the host, as any program may.
 
-Two such programs are known here: pasta (of passt) and slirp4netns. Both are told not to make of
-some address the host's own loopback, which only its owner's programs are to reach; nor to publish
-anything: that is `relay`'s, from sockets that are held before the container starts, by any
-container that there is. (The pasta of Debian 12 takes a port for one version of IP in silence when
-the other one's is another program's, and loses what comes to UDP from the loopback.)
+Two such programs are known here: pasta (of passt) and slirp4netns. Both are told to make of no
+address the host's loopback, which is for the host's own programs; and to publish nothing. That is
+the relay's, from sockets that are held before the container starts (the pasta of Debian 12 says
+nothing when it gets a port for one version of IP alone, and loses UDP that comes by the loopback).
 """
 
 from __future__ import annotations
@@ -45,7 +44,8 @@ MTU = 65520
 TUN = "/dev/net/tun"
 # Where the namespace is shown to the program, in a mount namespace of the program's own. Podman's
 # place for it: the only one that the AppArmor profile of Debian's passt lets it read.
-_STAGES = ("/run/user", "/tmp")
+_STAGE = next(place for place in ("/run/user", "/tmp") if os.path.isdir(place))
+_SHOWN = f"{_STAGE}/0/netns/container"
 # <linux/rtnetlink.h>: tell of changes of links and routes.
 _CHANGES = 0x1 | 0x40 | 0x400
 _SECONDS = 30.0
@@ -62,9 +62,8 @@ def versions() -> list[int]:
 
 
 def find(wanted: str) -> tuple[str, str]:
-    """The program to use, as (name, path); EngineError where it is missing, or cannot work.
-
-    wanted: its name; any other word for the better one."""
+    """The program to use, as (name, path); EngineError where it is missing, or cannot work. wanted:
+    its name, or any other word for the better one."""
     names = [wanted] if wanted in PROGRAMS else list(PROGRAMS)
     found = [(name, path) for name in names if (path := _search(name))]
     if not found:
@@ -81,18 +80,16 @@ def find(wanted: str) -> tuple[str, str]:
 
 
 def _search(name: str) -> str:
-    for place in os.environ.get("PATH", os.defpath).split(":"):
-        if place and os.access(f"{place}/{name}", os.X_OK):
-            return f"{place}/{name}"
-    return ""
+    places = [place for place in os.environ.get("PATH", os.defpath).split(":") if place]
+    return next((f"{p}/{name}" for p in places if os.access(f"{p}/{name}", os.X_OK)), "")
 
 
-def command(name: str, namespace: str, versions: Sequence[int]) -> list[str]:
-    """The command line that connects the network namespace behind a path."""
+def command(name: str, versions: Sequence[int]) -> list[str]:
+    """The command line that connects the network namespace that is shown to the program."""
     if name == "slirp4netns":
         return [
             name, "--configure", f"--mtu={MTU}", "--disable-host-loopback", "--disable-dns",
-            "--enable-sandbox", "--enable-seccomp", "--netns-type=path", namespace, ADAPTER,
+            "--enable-sandbox", "--enable-seccomp", "--netns-type=path", _SHOWN, ADAPTER,
         ]  # fmt: skip
     words = [name, "--foreground", "--quiet", "--config-net", "--ns-ifname", ADAPTER]
     words += ["--no-map-gw", "--no-netns-quit"]
@@ -104,7 +101,7 @@ def command(name: str, namespace: str, versions: Sequence[int]) -> list[str]:
         words += ["--address", ADDRESS6, "--gateway", GATEWAY6]
     if len(versions) == 1:
         words.append(f"--ipv{versions[0]}-only")
-    return [*words, "--netns", namespace]
+    return [*words, "--netns", _SHOWN]
 
 
 def start(name: str, path: str, namespace: int, versions: Sequence[int]) -> process.Process:
@@ -116,12 +113,12 @@ def start(name: str, path: str, namespace: int, versions: Sequence[int]) -> proc
     parent = os.pidfd_open(os.getpid())
     try:
         child = process.spawn(
-            lambda: _live(name, path, parent, namespace, versions, errors),
+            lambda: _live(path, command(name, versions), parent, namespace, errors),
             flags.CLONE_NEWNS | flags.CLONE_NEWPID,
         )
         try:
             child.wait_exec(path)
-            _wait(child, name, namespace, versions, errors)
+            _wait(child, name, namespace, _DEFAULT[versions[-1]], errors)
         except BaseException:
             child.end()
             child.close()
@@ -140,46 +137,39 @@ def _trust_addresses() -> None:
         file.write("0")
 
 
-def _live(
-    name: str, path: str, parent: int, namespace: int, versions: Sequence[int], errors: int
-) -> None:
+def _live(path: str, words: list[str], parent: int, namespace: int, errors: int) -> None:
     """In the child, the first process of a PID namespace: it ends with us, and with it whoever is
     in there. The program itself would lose the wish to end with us where it comes behind an
     AppArmor profile (prctl(2), PR_SET_PDEATHSIG)."""
     syscalls.prctl(flags.PR_SET_PDEATHSIG, _signal.SIGKILL)
     if select.select([parent], [], [], 0)[0]:
-        return
+        return  # it was too late for that
     os.setsid()  # the user's Ctrl-C is the container's
-    program = os.fork()
-    if not program:
-        _become(name, path, namespace, versions, errors)
-    syscalls.close_range(0)
-    os.waitpid(program, 0)
+    if program := os.fork():
+        syscalls.close_range(0)
+        os.waitpid(program, 0)
+    else:
+        _become(path, words, namespace, errors)
 
 
-def _become(name: str, path: str, namespace: int, versions: Sequence[int], errors: int) -> None:
+def _become(path: str, words: list[str], namespace: int, errors: int) -> None:
     """The program drops the power to look at the namespace of another process, but not to open a
     file; and where the file is mounted nobody but the program sees."""
-    stage = next(place for place in _STAGES if os.path.isdir(place))
-    syscalls.mount("tmpfs", stage, "tmpfs", 0, "mode=755")
-    shown = f"{stage}/0/netns/container"
-    os.makedirs(os.path.dirname(shown))
-    os.mknod(shown)
-    syscalls.mount(f"/proc/self/fd/{namespace}", shown, None, flags.MS_BIND)
+    syscalls.mount("tmpfs", _STAGE, "tmpfs", 0, "mode=755")
+    os.makedirs(os.path.dirname(_SHOWN))
+    os.mknod(_SHOWN)
+    syscalls.mount(f"/proc/self/fd/{namespace}", _SHOWN, None, flags.MS_BIND)
     null = os.open(os.devnull, os.O_RDWR)
     for number, descriptor in enumerate((null, null, errors)):
         os.dup2(descriptor, number)
     syscalls.close_range(3, how=flags.CLOSE_RANGE_CLOEXEC)
     os.chdir("/")
-    os.execve(path, command(name, shown, versions), {"LC_ALL": "C"})
+    os.execve(path, words, {"LC_ALL": "C"})
 
 
-def _wait(
-    child: process.Process, name: str, namespace: int, versions: Sequence[int], errors: int
-) -> None:
-    """Wait until the container has its way out, which the program makes last."""
+def _wait(child: process.Process, name: str, namespace: int, wanted: str, errors: int) -> None:
+    """Wait until the container has its way out, a route, which the program makes last."""
     limit = time.monotonic() + _SECONDS
-    wanted = _DEFAULT[versions[-1]]
     events, links = inside(namespace, lambda: (_listen(), Links()))
     try:
         while not any(route.to == wanted for route in links.routes()):
@@ -202,10 +192,9 @@ def _listen() -> _socket.socket:
 
 
 def _failed(name: str, text: str) -> EngineError:
-    lines = [line for line in text.splitlines() if line and "syslog" not in line]
-    reason = lines[-1] if lines else "it says nothing"
+    reason = ([line for line in text.splitlines() if line and "syslog" not in line] or [""])[-1]
     hint = "pasta wants a host that has a way out; slirp4netns does not"
     return EngineError(
-        f"cannot connect the container: {name}: {reason}",
+        f"cannot connect the container: {name}: {reason or 'it says nothing'}",
         hint=hint if "nterface" in reason else None,  # External interface not usable
     )

@@ -22,22 +22,21 @@ def pairs(words: list[str]) -> dict[str, str]:
 @pytest.mark.parametrize("versions", [[4], [6], [4, 6]])
 def test_pasta_publishes_nothing_by_itself(versions: list[int]) -> None:
     """By default it would publish all that anybody listens on, inside and outside."""
-    words = usermode.command("pasta", "/ns", versions)
+    words = usermode.command("pasta", versions)
     told = pairs(words)
     for name in ("--tcp-ports", "--udp-ports", "--tcp-ns", "--udp-ns"):
         assert told[name] == "none"
     assert "--no-map-gw" in words
-    assert told["--netns"] == "/ns"
     # It copies the host's address where it is given none of a version that the host has.
     assert (usermode.ADDRESS4 in words) == (4 in versions) == ("--ipv6-only" not in words)
     assert (usermode.ADDRESS6 in words) == (6 in versions) == ("--ipv4-only" not in words)
 
 
 def test_slirp4netns_is_shut_in() -> None:
-    words = usermode.command("slirp4netns", "/ns", [4])
+    words = usermode.command("slirp4netns", [4])
     for word in ("--disable-host-loopback", "--disable-dns", "--enable-sandbox"):
         assert word in words
-    assert words[-2:] == ["/ns", usermode.ADAPTER]
+    assert words[-1] == usermode.ADAPTER
 
 
 def test_which_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
