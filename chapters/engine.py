@@ -3,21 +3,25 @@
 Run it: sudo python3 -m chapters.engine ROOTFS COMMAND [ARGUMENT…]
 
 It stands where a chapter's container.py stands, so that a chapter's tests and attack can be
-turned on what came of it all. The specification is what `minicontainer run --network host` writes,
-with the limits of chapter 08: `-m 64m --memory-swap 64m --cpus 0.5 --pids-limit 64`, and with the
-users of chapter 11, as `--userns remap` gives them.
+turned on what came of it all. The specification is what `minicontainer run` writes, with the limits
+of chapter 08: `-m 64m --memory-swap 64m --cpus 0.5 --pids-limit 64`, with the users of chapter 11,
+as `--userns remap` gives them, and with the network of chapters 12 and 13: `-p 5002-5254:5000`.
+Containers of one ROOTFS are on one bridge, which goes with the last of them.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from typing import Any
 
 from chapters import command_line
+from minicontainer import files
+from minicontainer.engine import firewalling, naming, networking, networks
 from minicontainer.engine import spec as specification
 from minicontainer.engine.create import DEFAULT_PATH
+from minicontainer.engine.home import Home
+from minicontainer.engine.record import Record
 from minicontainer.kernel import (
     capabilities,
     devicefilter,
@@ -29,7 +33,7 @@ from minicontainer.kernel import (
     terminal,
     users,
 )
-from minicontainer.kernel.process import forward_signals
+from minicontainer.kernel.process import Process, forward_signals
 from minicontainer.runtime import start, supervise
 
 USERS = [(0, 100000, 65536)]
@@ -37,29 +41,67 @@ USERS = [(0, 100000, 65536)]
 
 def run(rootfs: str, command: list[str]) -> int:
     """Run the command in the root file system, as the engine does; its exit code."""
-    with tempfile.TemporaryDirectory(prefix="chapters-engine-") as bundle:
-        for name in ("rootfs", "upper", "work"):
-            os.mkdir(f"{bundle}/{name}")
-        os.chown(f"{bundle}/upper", USERS[0][1], USERS[0][1])
-        namespace = users.open_namespace(USERS, USERS)
-        layers = [os.path.abspath(rootfs)]
-        root = overlay.mount(layers, f"{bundle}/upper", f"{bundle}/work", users=namespace)
-        os.close(namespace)
-        spec = describe(command)
-        spec["linux"]["resources"] |= resources.throttle(rootfs, 8 << 20)
+    place = f"/run/chapters-engine-{os.stat(rootfs).st_ino}"
+    home = Home(f"{place}/root", f"{place}/run")
+    record = Record(
+        id=os.urandom(32).hex(),
+        name="container",
+        hostname="container",
+        network=networks.DEFAULT,
+        ports={"5000/tcp": [{"HostIp": "", "HostPort": "5002-5254"}]},
+    )
+    with files.Lock(f"{place}.lock"):
+        home.make()
+        os.mkdir(home.container(record.id))
+        os.mkdir(home.live(record.id))
+    try:
+        return live(home, record, rootfs, command)
+    finally:
+        with files.Lock(f"{place}.lock"):
+            networking.disconnect(home, record.id)
+            os.rmdir(home.live(record.id))
+            files.remove_tree(home.container(record.id))
+            if not os.listdir(home.run):
+                with networks.lock(home):
+                    for network in networks.all_of(home):
+                        networks.remove(home, network)
+                    firewalling.rebuild(home)
+                files.remove_tree(place)
+                os.unlink(f"{place}.lock")
+
+
+def live(home: Home, record: Record, rootfs: str, command: list[str]) -> int:
+    """The life of a container that has its directories, to its exit code."""
+    bundle = home.container(record.id)
+    for name in ("rootfs", "upper", "work"):
+        os.mkdir(f"{bundle}/{name}")
+    os.chown(f"{bundle}/upper", USERS[0][1], USERS[0][1])
+    naming.write_files(home, record)
+    namespace = users.open_namespace(USERS, USERS)
+    layers = [os.path.abspath(rootfs)]
+    root = overlay.mount(layers, f"{bundle}/upper", f"{bundle}/work", users=namespace)
+    os.close(namespace)
+    spec = describe(command, bundle)
+    spec["linux"]["resources"] |= resources.throttle(rootfs, 8 << 20)
+    with networking.Connection(home, record) as network:
+
+        def connect(process: Process) -> None:
+            forward_signals(process)
+            network.make(process)
+
         try:
-            process = start.start(spec, bundle, root, (0, 1, 2), forward_signals)
+            process = start.start(spec, bundle, root, (0, 1, 2), connect)
         finally:
             os.close(root)
         try:
-            return supervise.supervise(process, [])
+            return supervise.supervise(process, [], services=network.services)
         finally:
             process.close()
             start.remove_cgroup(spec, bundle)
 
 
-def describe(command: list[str]) -> dict[str, Any]:
-    """The OCI runtime specification of the container."""
+def describe(command: list[str], bundle: str) -> dict[str, Any]:
+    """The OCI runtime specification of the container. bundle: where its files about names are."""
     safe = ["nosuid", "noexec", "nodev"]
     mount = specification.mount
     table = [{"containerID": inside, "hostID": host, "size": n} for inside, host, n in USERS]
@@ -81,12 +123,16 @@ def describe(command: list[str]) -> dict[str, Any]:
             mount("/dev/pts", "devpts", "devpts", terminal.DEVPTS_WORDS),
             mount("/dev/shm", "tmpfs", "shm", [*safe, "mode=1777", "size=67108864"]),
             mount("/dev/mqueue", "mqueue", "mqueue", safe),
-            # A new sysfs would be for a network of its own, and this one shares the host's.
-            mount("/sys", "bind", "/sys", ["bind", *safe, "ro"]),
+            mount("/sys", "sysfs", "sysfs", [*safe, "ro"]),
+            *(
+                mount(f"/etc/{name}", "bind", f"{bundle}/{name}", ["rbind", "rprivate"])
+                for name in naming.FILES
+            ),
         ],
         "linux": {
             "namespaces": [
-                {"type": kind} for kind in ("user", "mount", "uts", "ipc", "pid", "cgroup")
+                {"type": kind}
+                for kind in ("user", "mount", "uts", "ipc", "pid", "cgroup", "network")
             ],
             "uidMappings": table,
             "gidMappings": table,

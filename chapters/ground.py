@@ -1,23 +1,24 @@
 """Where the attacks take place: a stand-in for the host, whose loss would hurt nobody.
 
-The stand-in is a set of namespaces: mounts, host name, shared memory and queues that an attack
-changes there are not the machine's. Inside it the mounts are *shared*, as systemd leaves them on
-most machines, whatever this one does.
+The stand-in is a set of namespaces: mounts, host name, shared memory, queues and the network that
+an attack changes there are not the machine's. Inside it the mounts are *shared*, as systemd leaves
+them on most machines, whatever this one does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import shutil
 import subprocess
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from chapters import patience, stages
 from chapters.stages import CLONE, Stage
-from minicontainer.kernel import cgroupfs, cgroups, flags, mounts, namespaces, syscalls
+from minicontainer.kernel import cgroupfs, cgroups, flags, loopback, mounts, namespaces, syscalls
 
 HOST_NAME = "the-host"
 _OVER = "the script has run to its end"
@@ -29,7 +30,9 @@ class Missing(Exception):
 
 def enter_stand_in() -> None:
     """Put this process into namespaces that stand for the host's."""
-    syscalls.unshare(flags.CLONE_NEWNS | flags.CLONE_NEWUTS | flags.CLONE_NEWIPC)
+    kinds = flags.CLONE_NEWNS | flags.CLONE_NEWUTS | flags.CLONE_NEWIPC | flags.CLONE_NEWNET
+    syscalls.unshare(kinds)
+    loopback.bring_up()
     mounts.make_private()
     syscalls.mount(None, "/", None, flags.MS_REC | flags.MS_SHARED)
     namespaces.set_hostname(HOST_NAME)
@@ -105,3 +108,20 @@ class Ground:
         if not over and not died:
             raise RuntimeError("\n".join(["the attack could not be made:", *self.told]))
         return printed
+
+    @contextlib.contextmanager
+    def running(self, *command: str) -> Iterator[None]:
+        """Run a program in the container meanwhile: one that says "ready", and ends when its input
+        does."""
+        self.told += [f"$ {' '.join(command)}"]
+        with subprocess.Popen(
+            self.stage.command(self.rootfs, *command),
+            cwd=CLONE, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        ) as program:  # fmt: skip
+            assert program.stdout is not None
+            try:
+                if program.stdout.read(5) != b"ready":
+                    raise RuntimeError("the attack could not be made: its program did not start")
+                yield
+            finally:
+                program.communicate()  # closes its input

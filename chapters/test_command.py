@@ -69,6 +69,7 @@ def test_a_mistyped_root_directory_is_not_taken_for_the_program(tmp_path: Path) 
 
 
 @pytest.mark.root
+@pytest.mark.host
 @pytest.mark.needs("new-mount-api", "overlay")
 def test_why_takes_a_part_and_tells_no_accidents_of_python() -> None:
     done = command("why", "mount_one")
@@ -85,6 +86,7 @@ def test_why_takes_a_part_and_tells_no_accidents_of_python() -> None:
 
 
 @pytest.mark.root
+@pytest.mark.host
 def test_attack_tells_before_and_after() -> None:
     done = command("attack", "2")
     verdicts = [line.split(maxsplit=2) for line in done.stdout.splitlines() if line[0] == " "]
@@ -111,6 +113,7 @@ def test_what_a_killed_stage_left_is_swept_up() -> None:
 
 
 @pytest.mark.root
+@pytest.mark.host
 @pytest.mark.needs("new-mount-api", "overlay")
 def test_look_has_a_row_for_each_stage(tmp_path: Path) -> None:
     rows = command("look", cache=tmp_path).stdout.splitlines()[1:]

@@ -59,9 +59,9 @@ OPTIONS = tuple(sorted((
            "type=bind,source=DIR,target=DIR[,readonly] or type=tmpfs,target=DIR", value="SPEC",
            many=True),
     Option("--name", "the container's name", value="NAME"),
-    Option("--network", "none: an own network with nothing in it (the default without --publish); "
-           "bridge, or a network of yours: adapters of its own; host: the host's; container:NAME: "
-           "that container's", value="NETWORK"),
+    Option("--network", "bridge (the default), or a network of yours: an adapter of its own on it; "
+           "none: an own network with nothing in it; host: the host's; container:NAME: that "
+           "container's", value="NETWORK"),
     Option("--network-alias", "one more name on a network of yours", value="NAME", many=True),
     Option("--platform", "the image's platform: os[/arch[/variant]]", value="PLATFORM"),
     Option("--privileged", "all capabilities that the engine has, all devices, no masked paths"),

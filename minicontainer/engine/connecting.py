@@ -48,9 +48,13 @@ def check(home: Home, settings: Settings) -> str:
 
 
 def default(settings: Settings) -> str:
-    """The network of `run` when nobody says: none, until chapter 12 has its lesson; the default
-    one where ports are to be published."""
-    return networks.DEFAULT if settings.ports or settings.publish_all else "none"
+    """The network of `run` when nobody says: the one that all containers share, as docker's;
+    without root one's own, and none where there cannot be one, unless ports are to be published."""
+    if users.is_mapped() and not (settings.ports or settings.publish_all):
+        from . import rootless_network
+
+        return rootless_network.default()
+    return networks.DEFAULT
 
 
 def _check_shared(settings: Settings) -> None:

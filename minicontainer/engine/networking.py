@@ -106,7 +106,7 @@ def choose(
     wanted: "ip", "mac", "aliases" as they were asked for. number: of the adapter, eth0, eth1…
     EngineError when an address is taken, or none is free.
     """
-    from ..network import addresses
+    from ..network import addresses, bridge
 
     on_it = [e for each in networks.living(home) for e in each["endpoints"]
              if e["network"] == network["name"]]  # fmt: skip
@@ -126,35 +126,28 @@ def choose(
             )
         if address in taken:
             raise EngineError(f"address {address} is already in use on network {network['name']}")
+        place = subnet.number(address) or 0
     else:
-        address = subnet.address(addresses.free(subnet, taken, 1))
-    endpoint = {
-        "network": network["name"],
-        "bridge": network["bridge"],
-        "link": f"mc{record.id[:10]}" + (str(number) if number else ""),
-        "interface": f"eth{number}",
-        "mac": wanted.get("mac") or addresses.hardware(address),
-        "mtu": network["mtu"],
-        "default": not number and not network["internal"],
-        "aliases": wanted.get("aliases", []),
-        "address4": address,
-        "prefix4": subnet.length,
-        "gateway4": "" if network["internal"] else gateway,
-        "address6": "",
-        "prefix6": 0,
-        "gateway6": "",
-    }
+        place = addresses.free(subnet, taken, 1)
+    place6 = 0
     if 6 in subnets:
         subnet6, gateway6 = subnets[6]
         # Beside each other: 172.17.0.5 and fd…::5. As unique as the one, as long as there is room.
         taken6 = [gateway6, *(each["address6"] for each in on_it if each["address6"])]
-        start = subnet.number(address) or 2
-        endpoint["address6"] = subnet6.address(
-            addresses.free(subnet6, taken6, start if start < subnet6.size else 2)
-        )
-        endpoint["prefix6"] = subnet6.length
-        endpoint["gateway6"] = "" if network["internal"] else gateway6
-    return endpoint
+        place6 = addresses.free(subnet6, taken6, place if place < subnet6.size else 2)
+    return {
+        "network": network["name"],
+        "aliases": wanted.get("aliases", []),
+        **bridge.endpoint(
+            network,
+            f"mc{record.id[:10]}" + (str(number) if number else ""),
+            place,
+            place6,
+            interface=f"eth{number}",
+            mac=wanted.get("mac") or "",
+            default=not number and not network["internal"],
+        ),
+    }
 
 
 def lay(

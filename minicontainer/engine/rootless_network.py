@@ -13,7 +13,7 @@ import sys
 
 from .. import files, jsonio
 from ..errors import EngineError
-from ..kernel import process, users
+from ..kernel import process
 from ..network import links, usermode
 from . import nameserver, naming, networks, publishing, rootless
 
@@ -30,17 +30,16 @@ if TYPE_CHECKING:
 
 
 def default() -> str:
-    """Which network a container gets when nobody named one: `bridge`, or without root and without
-    a program for that `none`, with a warning on standard error."""
-    if users.is_mapped():
-        try:
-            name, _ = usermode.find(networks.DEFAULT)
-            if name == "pasta" and not usermode.versions():
-                raise EngineError("this host has no way out", hint="slirp4netns wants none")
-        except EngineError as error:
-            told = f"{error.message}; {error.hint}"
-            sys.stderr.write(f"minicontainer: warning: the container has no network: {told}\n")
-            return "none"
+    """Which network a rootless container gets when nobody named one: `bridge`, or where nothing
+    can make it work `none`, with a warning on standard error."""
+    try:
+        name, _ = usermode.find(networks.DEFAULT)
+        if name == "pasta" and not usermode.versions():
+            raise EngineError("this host has no way out", hint="slirp4netns wants none")
+    except EngineError as error:
+        told = f"{error.message}; {error.hint}"
+        sys.stderr.write(f"minicontainer: warning: the container has no network: {told}\n")
+        return "none"
     return networks.DEFAULT
 
 

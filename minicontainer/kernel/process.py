@@ -10,6 +10,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import ctypes
 import os
+import select
 import sys
 import time
 from errno import EIO, ENOSYS
@@ -87,6 +88,11 @@ class Process:
         error = EngineError(told["message"], hint=told["hint"], exit_code=told["exit_code"])
         error.add_note(told["trace"])
         raise error
+
+    def has_failed(self) -> bool:
+        """Whether it has told of an error already, or has ended, as a process that waits to be let
+        go has not."""
+        return bool(select.select([self._report], [], [], 0)[0])
 
     def end(self) -> None:
         """Kill it, unless it is known to have ended: it may say that it is ending, and lie."""

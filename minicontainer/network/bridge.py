@@ -56,10 +56,45 @@ def create(links: Backend, network: Mapping[str, Any]) -> bool:
     return True
 
 
+def endpoint(
+    network: Mapping[str, Any],
+    link: str,
+    number: int,
+    number6: int = 0,
+    *,
+    interface: str = "eth0",
+    mac: str = "",
+    default: bool = True,
+) -> dict[str, Any]:
+    """What a container gets on a network: one end of a cable, and what it is called by there.
+
+    link: the name of the host's end. number: of its address in the subnet; number6: in that of
+    IPv6, where it is another. default: whether its way to everywhere leads through the network.
+    """
+    found: dict[str, Any] = {
+        "bridge": network["bridge"],
+        "link": link,
+        "interface": interface,
+        "mtu": network["mtu"],
+        "default": default,
+    }
+    for version in (4, 6):
+        found |= {f"address{version}": "", f"prefix{version}": 0, f"gateway{version}": ""}
+    for each in network["subnets"]:
+        subnet = addresses.parse_subnet(each["Subnet"])
+        version = subnet.version
+        found[f"address{version}"] = subnet.address((version == 6 and number6) or number)
+        found[f"prefix{version}"] = subnet.length
+        found[f"gateway{version}"] = "" if network["internal"] else each["Gateway"]
+    found["mac"] = mac or addresses.hardware(found["address4"])
+    return found
+
+
 def plug(links: Backend, inner: Backend, namespace: int, endpoint: Mapping[str, Any]) -> None:
     """Lay a cable from the bridge into a container, and give its end there addresses and routes.
 
-    inner: the links of the container's namespace; namespace: a descriptor of that.
+    inner: the links of the container's namespace; namespace: a descriptor of that. endpoint: as of
+    `endpoint`.
     """
     name = endpoint["interface"]
     links.add_veth(

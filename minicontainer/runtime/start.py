@@ -71,7 +71,12 @@ def start(
             if maps:
                 users.write_maps(container.pid, *maps)
                 os.write(go_write, b"m")
-            on_created(container)
+            try:
+                on_created(container)
+            except OSError:
+                if container.has_failed():
+                    container.wait_exec()  # what it says is the reason; ours is that it is gone
+                raise
             os.write(go_write, b"+")
             os.close(go_read)
             go_read = -1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,16 @@ def pushed(engine: Engine, starter: str, registry: str) -> str:
     return name
 
 
-@pytest.mark.tools("skopeo", "docker-registry")
-def test_run_pulls_what_is_missing(engine: Engine, pushed: str, tmp_path: Path) -> None:
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Engine]:
+    """A second engine, with a store of its own."""
     other = Engine(tmp_path / "other")
+    yield other
+    other.remove_containers()
+
+
+@pytest.mark.tools("skopeo", "docker-registry")
+def test_run_pulls_what_is_missing(other: Engine, pushed: str) -> None:
     done = other.run("run", "--rm", pushed, "echo", "hi")
     assert done.stdout == "hi\n"
     assert done.stderr.startswith(f"Unable to find image '{pushed}' locally\n")
@@ -40,8 +48,7 @@ def test_run_pulls_what_is_missing(engine: Engine, pushed: str, tmp_path: Path) 
 
 
 @pytest.mark.tools("skopeo", "docker-registry")
-def test_pull(engine: Engine, pushed: str, tmp_path: Path) -> None:
-    other = Engine(tmp_path / "other")
+def test_pull(other: Engine, pushed: str) -> None:
     assert other.output("pull", "-q", pushed) == pushed
     output = other.output("pull", pushed)
     assert "Status: Image is up to date" in output and output.endswith(f"\n{pushed}")
@@ -64,16 +71,16 @@ def test_a_platform_that_there_is_not(engine: Engine, pushed: str, starter: str)
 
 
 @pytest.mark.tools("skopeo")
-def test_load(engine: Engine, starter: str, tmp_path: Path) -> None:
+def test_load(engine: Engine, starter: str, other: Engine, tmp_path: Path) -> None:
     archive = tmp_path / "image.tar"
     subprocess.run(
         ["skopeo", "copy", "-q", f"oci:{engine.root}/images:docker.io/library/starter:latest",
          f"docker-archive:{archive}:other:2"],
         check=True,
     )  # fmt: skip
-    first, second = Engine(tmp_path / "one"), Engine(tmp_path / "two")
-    assert first.output("load", "--input", archive) == "Loaded image: other:2"
-    assert first.output("run", "--rm", "other:2", "echo", "hi") == "hi"
+    second = Engine(tmp_path / "two")
+    assert other.output("load", "--input", archive) == "Loaded image: other:2"
+    assert other.output("run", "--rm", "other:2", "echo", "hi") == "hi"
     with open(archive, "rb") as stream:
         done = subprocess.run(
             second.command("load", "-q"), stdin=stream, capture_output=True, text=True, check=True

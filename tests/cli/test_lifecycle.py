@@ -283,7 +283,7 @@ def test_inspect(engine: Engine, starter: str, tmp_path: Path) -> None:
     assert found["Path"] == "sh" and found["Args"] == ["-c", "sleep 1000"]
     assert found["State"]["Running"] and found["State"]["Status"] == "running"
     assert os.readlink(f"/proc/{found['State']['Pid']}/exe").endswith("busybox")
-    assert found["HostConfig"]["AutoRemove"] and found["HostConfig"]["NetworkMode"] == "none"
+    assert found["HostConfig"]["AutoRemove"] and found["HostConfig"]["NetworkMode"] == "bridge"
     (mount,) = found["Mounts"]
     assert (mount["Source"], mount["Destination"], mount["RW"]) == (str(tmp_path), "/data", False)
     assert "A=1" in found["Config"]["Env"]

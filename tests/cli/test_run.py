@@ -25,7 +25,7 @@ def test_what_a_container_sees(engine: Engine, starter: str) -> None:
     assert lines[0] == "uid=0(root) gid=0(root) groups=0(root)"
     assert lines[1] == "1"
     assert len(lines[2]) == 12
-    assert lines[3:] == ["/", "lo"]
+    assert lines[3:] == ["/", "eth0", "lo"]
 
 
 def test_the_environment(engine: Engine, starter: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import transcripts
@@ -18,9 +19,13 @@ PAGES = sorted(
 )
 
 
+def mark(page: Path) -> Any:
+    """The book is run in its VM too."""
+    return pytest.param(page, marks=[pytest.mark.vm] if "book" in page.parts else [], id=str(page))
+
+
 @pytest.mark.root
-@pytest.mark.vm
-@pytest.mark.parametrize("page", PAGES, ids=str)
+@pytest.mark.parametrize("page", map(mark, PAGES))
 def test_a_page_shows_what_happens(
     page: Path, engine: Engine, starter: str, tmp_path: Path
 ) -> None:

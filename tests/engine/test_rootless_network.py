@@ -21,7 +21,6 @@ import pytest
 from chapters import patience
 from minicontainer.engine import networks, rootless_network
 from minicontainer.errors import EngineError
-from minicontainer.kernel import users
 from minicontainer.network import usermode
 from tests.engine.test_ports import ask, curl, inspect, serve, service_in
 from tests.support import ordinary
@@ -274,14 +273,14 @@ def test_the_network_of_another(
 
 
 def test_which_program(stack: contextlib.ExitStack, user: Ordinary) -> None:
-    """pasta, if the host has a way out, without which it may not start at all."""
-    bridge = ("--network", "bridge")
+    """pasta, if the host has a way out, without which it may not start at all. Nobody has to ask
+    for it."""
     with contextlib.ExitStack() as life:
-        serve(life, user, "one", *bridge, *PUBLISHED)
+        serve(life, user, "one", *PUBLISHED)
         assert program_of(user)[0] == "slirp4netns"
         assert ask("127.0.0.1", 5001).endswith("asks one")
     with Outside(), contextlib.ExitStack() as life:
-        serve(life, user, "one", *bridge)
+        serve(life, user, "one")
         assert program_of(user)[0] == "pasta"
 
 
@@ -311,7 +310,12 @@ def test_without_a_program(user: Ordinary, options: tuple[str, ...]) -> None:
 def test_what_else_can_be_in_the_way(user: Ordinary, tun: Path) -> None:
     tun.chmod(0o600)
     done = user.run("run", "--rm", "--network", "bridge", "starter", "true", check=False)
-    assert "chmod 666 /dev/net/tun" in done.stderr
+    assert (done.returncode, "chmod 666 /dev/net/tun" in done.stderr) == (125, True)
+    # Who has not asked for a network gets none, and is told.
+    done = user.run("run", "--rm", "starter", "ls", "/sys/class/net")
+    assert "eth0" not in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("minicontainer: warning: the container has no network: ")
     assert user.output("ps", "--all", "--quiet") == ""
 
 
@@ -348,8 +352,6 @@ def test_a_program_that_fails(user: Ordinary) -> None:
 
 
 def test_the_default(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert rootless_network.default() == networks.DEFAULT
-    monkeypatch.setattr(users, "is_mapped", lambda: True)
     monkeypatch.setattr(usermode, "find", lambda _: ("slirp4netns", "/usr/bin/slirp4netns"))
     assert rootless_network.default() == networks.DEFAULT
     assert capsys.readouterr().err == ""
