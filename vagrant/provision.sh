@@ -15,10 +15,10 @@ set -eu
 # Packages by the program or the file that shows they are there.
 needed='python3=python3 busybox=busybox-static ip=iproute2 ping=iputils-ping nft=nftables
     newuidmap=uidmap lsns=util-linux ps=procps strace=strace curl=curl rsync=rsync runc=runc
-    apparmor_parser=apparmor
+    pasta=passt slirp4netns=slirp4netns apparmor_parser=apparmor
     man=man-db /usr/share/man/man2/clone.2.gz=manpages-dev'
 # What a container asks the kernel for. A module that is not loaded is in no list of /proc.
-modules='overlay veth bridge nf_tables nft_nat nft_masq'
+modules='overlay veth bridge nf_tables nft_nat nft_masq tun'
 
 say() { printf 'provision: %s\n' "$*"; }
 fail() { printf 'provision: %s\n' "$*" >&2; exit 1; }

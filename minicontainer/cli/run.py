@@ -9,6 +9,7 @@ from ..engine import security
 from ..engine.create import Settings
 from ..engine.home import Home
 from ..errors import EngineError
+from ..kernel import users
 from . import arguments, limits
 from .options import Command, Option, Values
 
@@ -103,6 +104,10 @@ def run(home: Home, values: Values) -> int:
             "minicontainer: published ports are discarded when using host network mode",
             file=sys.stderr,
         )
+    if not detach and settings.network not in ("none", "host") and users.is_mapped():
+        from ..engine import rootless
+
+        rootless.renew(home)
     if values.flag("explain"):
         if detach:
             raise EngineError("--explain tells a start in the foreground, not one with --detach")

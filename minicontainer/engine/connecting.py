@@ -21,7 +21,7 @@ def check(home: Home, settings: Settings) -> str:
     """What a container's --network comes to: none, host, bridge, a network's name, or
     `container:ID`, which also gives that one's hostname. EngineError for what cannot be, in
     docker's words."""
-    word = settings.network or default()
+    word = settings.network or default(settings)
     word = networks.DEFAULT if word == "default" else word
     defined = word not in (*networks.MODES, networks.DEFAULT) and word[:10] != "container:"
     if word[:10] == "container:":
@@ -36,27 +36,25 @@ def check(home: Home, settings: Settings) -> str:
         )
     if not defined and settings.endpoint.get("ip"):
         raise EngineError("user specified IP address is supported on user defined networks only")
-    if users.is_mapped() and (settings.ports or settings.publish_all) and word != "host":
-        raise EngineError(
-            "published ports want the host's root",
-            hint="with --network host a program's own ports are the host's",
-        )
     if word in networks.MODES:
         return word
     if users.is_mapped():
-        raise EngineError(
-            f"the network {word!r} wants the host's root",
-            hint="an ordinary user has --network none or host",
-        )
+        from . import rootless_network
+
+        return rootless_network.check(word, settings)
     if defined:
         word = str(networks.find(home, word)["name"])
     return word
 
 
-def default() -> str:
-    """The network of `run` when nobody says: the one that all containers share, as docker's; none
-    where there cannot be one."""
-    return "none" if users.is_mapped() else networks.DEFAULT
+def default(settings: Settings) -> str:
+    """The network of `run` when nobody says: the one that all containers share, as docker's;
+    without root one's own, and none where there cannot be one, unless ports are to be published."""
+    if users.is_mapped() and not (settings.ports or settings.publish_all):
+        from . import rootless_network
+
+        return rootless_network.default()
+    return networks.DEFAULT
 
 
 def _check_shared(settings: Settings) -> None:

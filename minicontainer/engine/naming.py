@@ -48,8 +48,10 @@ def write_files(home: Home, record: Record, endpoints: Sequence[dict[str, Any]] 
 
 
 def gateways_of(endpoints: Sequence[dict[str, Any]]) -> list[str]:
-    """The host's addresses on the first network that leads to it."""
+    """The host's addresses on the first network that leads to it: by a bridge."""
     for endpoint in endpoints:
+        if not endpoint["bridge"]:
+            continue
         found = [endpoint[field] for field in ("gateway4", "gateway6") if endpoint[field]]
         if found:
             return found
@@ -87,7 +89,7 @@ def servers_beyond(record: Record) -> list[str]:
 
 def has_names(endpoints: Sequence[dict[str, Any]]) -> bool:
     """Whether a container is on a network whose containers know each other by name."""
-    return any(endpoint["network"] != names.NAMELESS for endpoint in endpoints)
+    return any(e["network"] != names.NAMELESS and e["bridge"] for e in endpoints)
 
 
 def read_host_file(path: str) -> str:

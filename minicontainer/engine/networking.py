@@ -12,6 +12,7 @@ import os
 
 from .. import files, jsonio
 from ..errors import EngineError
+from ..kernel import users
 from . import networks, publishing
 
 TYPE_CHECKING = False
@@ -57,6 +58,11 @@ class Connection:
         """Connect the container that this process will be; nothing happens where it has no
         network, or one that exists already. EngineError when it cannot be."""
         if not is_own(self.record):
+            return
+        if users.is_mapped():
+            from . import rootless_network
+
+            self.services += rootless_network.connect(self.home, self.record, process, self.held)
             return
         from ..network.links import inside
         from . import nameserver, naming
@@ -183,8 +189,13 @@ def disconnect(home: Home, id: str) -> None:
         state = load(home, id)
         if state is None:
             return
-        cut(home, state["endpoints"], state["ports"], id)
-        publishing.forget(state["ports"])
+        if "program" in state:
+            from . import rootless_network
+
+            rootless_network.disconnect(state["program"])
+        else:
+            cut(home, state["endpoints"], state["ports"], id)
+            publishing.forget(state["ports"])
         os.unlink(home.live(id, networks.FILE))
 
 

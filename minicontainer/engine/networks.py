@@ -135,7 +135,10 @@ def define(
     from ..network import addresses
 
     if users.is_mapped():
-        raise EngineError("a network of one's own wants the host's root")
+        raise EngineError(
+            "a network of one's own wants the host's root",
+            hint="an ordinary user's containers have one each: --network bridge",
+        )
     check_name(name)
     if load(home, name) is not None or name in MODES:
         raise EngineError(f"network with name {name} already exists")

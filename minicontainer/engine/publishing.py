@@ -78,11 +78,13 @@ def state(
     ]
 
 
-def relay(home: Home, record: Record, held: Iterable[Port]) -> Relay:
-    """The service of the supervisor's loop that serves held ports."""
+def relay(home: Home, record: Record, held: Iterable[Port], namespace: int = -1) -> Relay:
+    """The service of the supervisor's loop that serves held ports. namespace: a descriptor of the
+    container's network, where only from inside it the container is reached; the relay's from now
+    on."""
     import resource
 
-    from ..network.relay import Relay
+    from ..network.relay import InnerRelay, Relay
 
     def addresses(port: Port) -> list[str]:
         # Asked for each client: `network disconnect` may have taken them away. IPv4 first: a
@@ -96,7 +98,7 @@ def relay(home: Home, record: Record, held: Iterable[Port]) -> Relay:
     # with which 64 idle clients would keep the next one waiting.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    made = Relay(addresses)
+    made = Relay(addresses) if namespace < 0 else InnerRelay(addresses, namespace)
     for port in held:
         made.add(port)
     return made

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from .home import Home
 
+_has_entered = False
+
 _PAGE = "see 'Rootless' in the installation page"
 
 
@@ -51,6 +53,21 @@ def enter(home: Home) -> None:
         syscalls.unshare(flags.CLONE_NEWNS)
     except OSError as error:
         raise refusal(error) from None
+    global _has_entered
+    _has_entered = True
+
+
+def renew(home: Home) -> None:
+    """Execute this program anew, where it has entered the namespace by itself: once more it begins
+    with its command line, as root and in there.
+
+    Until then the kernel takes it, and what it forks, for a program of the host's, which nobody in
+    the namespace may look into: /proc/PID/ns of a container would be closed to its own engine
+    (ptrace(2), "Ptrace access mode checking").
+    """
+    if _has_entered:
+        roots = {"MINICONTAINER_ROOT": home.root, "MINICONTAINER_RUN_ROOT": home.run}
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **roots})
 
 
 def make_private(path: str, *, strict: bool = True) -> None:
@@ -95,7 +112,7 @@ def living(home: Home, here: str) -> Iterator[int]:
             with open(f"{here}/{name}") as file:
                 known.append((int(name), int(file.read() or 0), f"{here}/{name}"))
     for pid, start, path in known:
-        pidfd = _open(pid, start)
+        pidfd = open_process(pid, start)
         if pidfd >= 0:
             try:
                 yield pidfd
@@ -105,7 +122,7 @@ def living(home: Home, here: str) -> Iterator[int]:
             os.unlink(path)
 
 
-def _open(pid: int, start: int) -> int:
+def open_process(pid: int, start: int) -> int:
     """A pidfd of the process that began at that time, or -1 when it has ended."""
     try:
         pidfd = os.pidfd_open(pid)

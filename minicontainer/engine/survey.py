@@ -14,7 +14,7 @@ import os
 import struct
 
 from ..network import firewall
-from ..network.links import Links, inside
+from ..network.links import inside
 from ..network.picture import CLOSED, RELAY, RULE, Adapter, Cable, Door, Network, Picture
 from ..network.ports import ANY, shown
 from ..network.rules import EVERY, Rules
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from ..network.links import Link
+    from ..network.links import Backend, Link
     from ..network.rules import Key
     from .home import Home
 
@@ -39,7 +39,7 @@ _WAITING = {"tcp": "0A", "udp": "07"}
 def survey(home: Home, wanted: Sequence[dict[str, Any]]) -> Picture:
     """The picture of these networks (definitions) and of the host, at this moment."""
     with networks.lock(home):
-        host, listening = _Place(Links()), _listening()
+        host, listening = _Place(networks.open_links()), _listening()
         rules = Rules(firewall.table(networks.tag(home)))
         living = _living(home)
         ours = {each["bridge"] for each in networks.all_of(home)}
@@ -65,7 +65,7 @@ def survey(home: Home, wanted: Sequence[dict[str, Any]]) -> Picture:
 class _Place:
     """A network namespace at this moment: links by name, addresses of each, default routes."""
 
-    def __init__(self, links: Links) -> None:
+    def __init__(self, links: Backend) -> None:
         try:
             self.links = {link.name: link for link in links.links()}
             self.addresses: dict[str, tuple[str, ...]] = {}
@@ -95,7 +95,7 @@ def _living(home: Home) -> list[tuple[dict[str, Any], _Place]]:
         if process is None:
             continue  # it is ending
         try:
-            place = _Place(inside(process, Links))
+            place = _Place(inside(process, networks.open_links))
         finally:
             os.close(process)
         state["name"] = " + ".join([state["name"], *guests.get(state["id"], [])])

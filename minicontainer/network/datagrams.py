@@ -95,8 +95,7 @@ class _Client:
         targets = exchange.relay.targets(exchange.port)
         if not targets:
             raise OSError(EHOSTUNREACH, "the container has left the network")
-        family = _socket.AF_INET6 if ":" in targets[0][0] else _socket.AF_INET
-        self.socket = _socket.socket(family, _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK)
+        self.socket = exchange.relay.open(targets[0][0], _socket.SOCK_DGRAM)
         try:
             self.socket.connect(targets[0])
         except BaseException:

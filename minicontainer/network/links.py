@@ -12,9 +12,9 @@ from __future__ import annotations
 import _socket
 import os
 import struct
-from errno import ENODEV
+from errno import EAGAIN, ENODEV
 
-from ..kernel import flags, netlink, syscalls
+from ..kernel import flags, netlink, syscalls, users
 from ..kernel.netlink import ACK, CREATE, DUMP, EXCLUSIVE, attribute, attributes
 
 TYPE_CHECKING = False
@@ -220,8 +220,12 @@ class Links:
 def inside(descriptor: int, opener: Callable[[], _T]) -> _T:
     """What `opener` opens in another network namespace: a socket stays where it was opened.
 
-    descriptor: of the namespace, or a pidfd of a process in it. The caller is back at once.
+    descriptor: of the namespace, or a pidfd of a process in it. The caller is back at once; where
+    it could not come back, since the way back wants power over the host's network, another thread
+    goes, which ends there.
     """
+    if users.is_mapped():
+        return _in_a_thread(descriptor, opener)
     here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         syscalls.setns(descriptor, flags.CLONE_NEWNET)
@@ -231,6 +235,39 @@ def inside(descriptor: int, opener: Callable[[], _T]) -> _T:
             syscalls.setns(here, flags.CLONE_NEWNET)
     finally:
         os.close(here)
+
+
+def _in_a_thread(descriptor: int, opener: Callable[[], _T]) -> _T:
+    import _thread
+
+    values: list[_T] = []
+    errors: list[BaseException] = []
+    running = _thread.allocate_lock()
+    number = 0
+
+    def enter() -> None:
+        nonlocal number
+        number = _thread.get_native_id()
+        try:
+            syscalls.setns(descriptor, flags.CLONE_NEWNET)
+            values.append(opener())
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            running.release()
+
+    running.acquire()
+    try:
+        _thread.start_new_thread(enter, ())
+    except RuntimeError as error:  # pthread_create(3): the user has as many as he may have
+        raise OSError(EAGAIN, str(error)) from None
+    running.acquire()
+    # It lets go of the lock a few instructions before its end; and who has threads cannot clone.
+    while os.path.exists(f"/proc/self/task/{number}"):
+        os.sched_yield()
+    if errors:
+        raise errors[0]
+    return values[0]
 
 
 def _named(name: str, mac: str = "", mtu: int = 0) -> bytes:

@@ -61,7 +61,7 @@ def extra_hosts(entries: Sequence[str], gateways: Sequence[str]) -> list[tuple[s
         if address == HOST_GATEWAY and not gateways:
             raise EngineError(
                 f"unable to derive the IP value for {HOST_GATEWAY}",
-                hint="a container without a network does not reach the host",
+                hint="only by a bridge does a container reach the host",
             )
         found += [(name, each) for each in (gateways if address == HOST_GATEWAY else (address,))]
     return found

@@ -19,6 +19,7 @@ import select
 from errno import EALREADY, EINPROGRESS, EISCONN
 
 from .datagrams import Exchange
+from .links import inside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,6 +138,11 @@ class Relay:
         """The container's addresses with its port."""
         return [(address, port.inner) for address in self.addresses(port)]
 
+    def open(self, address: str, kind: int) -> _socket.socket:
+        """A socket for that address, in the network from which the container is reached."""
+        family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
+        return _socket.socket(family, kind | _socket.SOCK_NONBLOCK)
+
     def _acceptor(self, listener: _socket.socket, port: Port) -> Handler:
         def accept(_: int) -> None:
             try:
@@ -190,7 +196,8 @@ class _Connection:
         """Begin to connect to the container, or go on: called again until it is done."""
         try:
             while self.targets:
-                self.server = self.server or _open(self.targets[0][0])
+                if self.server is None:
+                    self.server = self.relay.open(self.targets[0][0], _socket.SOCK_STREAM)
                 error = self.server.connect_ex(self.targets[0])
                 if error in (EINPROGRESS, EALREADY):
                     self.relay.watch(self.server.fileno(), _OUT, self.connect)
@@ -284,9 +291,28 @@ class _Flow:
                 self.sink.shutdown(_socket.SHUT_WR)
 
 
-def _open(address: str) -> _socket.socket:
-    family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
-    return _socket.socket(family, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK)
+class InnerRelay(Relay):
+    """The same from inside: where no address of the container's is anything to the host.
+
+    namespace: a descriptor of the container's network; it is closed with the relay.
+    """
+
+    __slots__ = ("namespace",)
+
+    def __init__(self, addresses: Callable[[Port], Sequence[str]], namespace: int) -> None:
+        super().__init__(addresses)
+        self.namespace = namespace
+
+    def open(self, address: str, kind: int) -> _socket.socket:
+        """A socket in the container's own network."""
+        return inside(self.namespace, lambda: Relay.open(self, address, kind))
+
+    def close(self) -> None:
+        """As `Relay.close`."""
+        super().close()
+        if self.namespace >= 0:
+            os.close(self.namespace)
+            self.namespace = -1
 
 
 def _close(pipe: Pipe) -> None:

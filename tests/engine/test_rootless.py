@@ -243,8 +243,6 @@ def test_what_it_can_do_is_told_as_it_is(user: Ordinary) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--network", "bridge"], "wants the host's root"),
-        (["-p", "5001:5000"], "published ports want the host's root"),
         (["--userns", "remap"], "wants the host's root"),
         (["--ulimit", "nofile=9999999:9999999"], "cannot set the limit nofile"),
     ],

@@ -20,6 +20,7 @@ def place(run: Path, id: str, name: str, *networks: tuple[str, str], **more: Any
             "network": network,
             "address4": f"10.{88 + len(network)}.0.{last}",
             "prefix4": 16,
+            "bridge": f"mc-{network}",
             "gateway4": "" if network == "inner" else f"10.{88 + len(network)}.0.1",
             "address6": "",
             "prefix6": 0,

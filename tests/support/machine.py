@@ -89,6 +89,7 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
     "sctp": (_has_sctp, "SCTP (the module sctp)"),
     "systemd": (lambda: os.path.isdir("/run/systemd/system"), "systemd as its first process"),
     "spare-disk": (lambda: os.path.exists("/dev/vdb"), "a disk to spare, /dev/vdb"),
+    "tun": (lambda: os.path.exists("/dev/net/tun"), "/dev/net/tun (modprobe tun)"),
     "user-namespaces": (_may_unshare_user, "the permission to make user namespaces"),
     "sys-resource": (lambda: _capability(24), "CAP_SYS_RESOURCE in the bounding set"),
     "kvm": (lambda: os.path.exists("/dev/kvm"), "/dev/kvm"),
