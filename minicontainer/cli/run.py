@@ -61,7 +61,8 @@ OPTIONS = tuple(sorted((
     Option("--name", "the container's name", value="NAME"),
     Option("--network", "bridge (the default), or a network of yours: an adapter of its own on it; "
            "none: an own network with nothing in it; host: the host's; container:NAME: that "
-           "container's", value="NETWORK"),
+           "container's. Given again: one more adapter, on another network", value="NETWORK",
+           many=True),
     Option("--network-alias", "one more name on a network of yours", value="NAME", many=True),
     Option("--platform", "the image's platform: os[/arch[/variant]]", value="PLATFORM"),
     Option("--privileged", "all capabilities that the engine has, all devices, no masked paths"),
@@ -167,7 +168,8 @@ def make_settings(values: Values) -> Settings:
         mounts=mounts,
         sources=sources,
         read_only=values.flag("read-only"),
-        network=values.text("network") or "",
+        network=(values.many("network") or [""])[0],
+        more_networks=values.many("network")[1:],
         endpoint=arguments.endpoint(values),
         ports=arguments.ports(values.many("publish")),
         publish_all=values.flag("publish-all"),

@@ -7,6 +7,7 @@ import os
 from ..errors import EngineError
 from ..kernel import users
 from . import ending, names, networking, networks, publishing
+from . import record as records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +46,23 @@ def check(home: Home, settings: Settings) -> str:
     if defined:
         word = str(networks.find(home, word)["name"])
     return word
+
+
+def check_more(home: Home, settings: Settings) -> list[str]:
+    """The names of the networks that a container is to have beside its first one (`check`)."""
+    found: list[str] = []
+    for word in settings.more_networks:
+        word = networks.DEFAULT if word == "default" else word
+        for each in (word, settings.network):
+            if each in networks.MODES or each.startswith("container:"):
+                raise EngineError(f"conflicting options: {each} and another --network")
+        if users.is_mapped():
+            raise EngineError("more than one --network wants the host's root")
+        name = str(networks.find(home, word)["name"])
+        if name in (settings.network, *found):
+            raise EngineError(f"network {name!r} is specified multiple times")
+        found.append(name)
+    return found
 
 
 def default(settings: Settings) -> str:
@@ -132,4 +150,29 @@ def detach(home: Home, record: Record, network: dict[str, Any]) -> None:
         networking.save(home, record.id, state)
         networking.cut(home, found, gone)
         publishing.forget(gone)
+        if found[0]["default"]:
+            _find_way_out(home, record, state)
     naming.write_files(home, record, state["endpoints"])
+
+
+def _find_way_out(home: Home, record: Record, state: dict[str, Any]) -> None:
+    """Lead the container's default route through a network that is left, where one leads out. The
+    caller holds the lock."""
+    from ..network import bridge
+    from ..network.links import inside
+
+    endpoint = next((each for each in state["endpoints"] if each["gateway4"]), None)
+    live = records.load_live(home, record.id)
+    if endpoint is None or live is None:
+        return
+    endpoint["default"] = True
+    networking.save(home, record.id, state)
+    pidfd = os.pidfd_open(live.pid)
+    try:
+        inner = inside(pidfd, networks.open_links)
+        try:
+            bridge.lead_out(inner, endpoint)
+        finally:
+            inner.close()
+    finally:
+        os.close(pidfd)

@@ -37,7 +37,8 @@ class Settings:
     when they are missing. groups: names or numbers to add. ulimits: OCI rlimits. limits,
     devices, names, ports (PortBindings): docker's HostConfig fields (see `limits`, `naming`,
     `publishing`); exposed: as --expose; device_rules: `c 10:200 rwm`.
-    network: see `connecting.check`; endpoint: "ip", "mac" and "aliases" on it.
+    network: see `connecting.check`; endpoint: "ip", "mac" and "aliases" on it; more_networks: the
+    container is on these too.
     privileged, cap_add, cap_drop: as the options of `run`; security: what --security-opt says;
     userns: see `userns.choose`.
     """
@@ -59,6 +60,7 @@ class Settings:
         sources: Sequence[str] = (),
         read_only: bool = False,
         network: str = "",
+        more_networks: Sequence[str] = (),
         endpoint: dict[str, Any] | None = None,
         ports: dict[str, list[dict[str, str]]] | None = None,
         publish_all: bool = False,
@@ -100,6 +102,7 @@ class Settings:
         self.sources = list(sources)
         self.read_only = read_only
         self.network = network
+        self.more_networks = more_networks
         self.endpoint = endpoint or {}
         self.ports = ports or {}
         self.publish_all = publish_all
@@ -143,6 +146,7 @@ def create(
     """
     home.make()
     settings.network = connecting.check(home, settings)
+    settings.more_networks = connecting.check_more(home, settings)
     made = None if settings.pull == "always" else _make(home, settings, on_created)
     if made is None:
         fetch(home, settings.image, settings.pull, settings.platform, on_pull)
@@ -227,6 +231,7 @@ def compose(id: str, image_id: str, config: dict[str, Any], settings: Settings) 
         remove=settings.remove,
         init=settings.init,
         network=settings.network,
+        more_networks=list(settings.more_networks),
         endpoint=settings.endpoint,
         ports=settings.ports,
         publish_all=settings.publish_all,

@@ -70,13 +70,20 @@ class Connection:
         inner = inside(process.pidfd, networks.open_links)
         try:
             with networks.lock(self.home):
-                network = networks.find(self.home, self.record.network)
-                endpoint = choose(self.home, self.record, network, self.record.endpoint)
+                names = [self.record.network, *self.record.more_networks]
+                wanted = [networks.find(self.home, name) for name in names]
+                endpoints: list[dict[str, Any]] = []
+                for number, network in enumerate(wanted):
+                    asked = {} if number else self.record.endpoint
+                    endpoint = choose(self.home, self.record, network, asked, number)
+                    others = any(each["default"] for each in endpoints)
+                    endpoint["default"] = not (network["internal"] or others)
+                    endpoints.append(endpoint)
                 state: dict[str, Any] = {
                     "name": self.record.name,
                     "hostname": self.record.hostname,
-                    "endpoints": [endpoint],
-                    "ports": publishing.state(self.held, network, endpoint),
+                    "endpoints": endpoints,
+                    "ports": publishing.state(self.held, wanted[0], endpoints[0]),
                 }
                 server = nameserver.open_server(
                     self.home, self.record, process.pidfd, state["endpoints"]
@@ -84,7 +91,10 @@ class Connection:
                 self.services.append(server)
                 state["resolver"] = server.port
                 save(self.home, self.record.id, state)
-                lay(self.home, network, endpoint, inner, process.pid, state["ports"])
+                ports = state["ports"]
+                for network, endpoint in zip(wanted, endpoints, strict=True):
+                    lay(self.home, network, endpoint, inner, process.pid, ports)
+                    ports = []
         finally:
             inner.close()
         if state["ports"]:

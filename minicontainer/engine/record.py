@@ -41,6 +41,7 @@ class Record:
     remove: bool  # --rm
     init: bool
     network: str  # none, host, a network's name, container:ID
+    more_networks: list[str]  # beside that one, by their names
     endpoint: dict[str, Any]  # ip, mac, aliases, as asked for
     ports: dict[str, Any]  # docker's PortBindings
     publish_all: bool

@@ -108,9 +108,15 @@ def plug(links: Backend, inner: Backend, namespace: int, endpoint: Mapping[str, 
     if os.path.isdir(_BRIDGED):
         # Or a container does not reach itself by its own published port.
         links.set_hairpin(endpoint["link"])
+    if endpoint["default"]:
+        lead_out(inner, endpoint)
+
+
+def lead_out(inner: Backend, endpoint: Mapping[str, Any]) -> None:
+    """Send what a container has for everywhere else to the gateways of a network."""
     for version, everywhere in ((4, "0.0.0.0/0"), (6, "::/0")):
         gateway = endpoint[f"gateway{version}"]
-        if gateway and endpoint["default"]:
+        if gateway:
             inner.add_route(everywhere, gateway)
 
 

@@ -389,6 +389,56 @@ def test_a_second_adapter(engine: Engine, outside: Outside) -> None:
     assert [each["ifname"] for each in inside(engine, "web", "link")] == ["lo", "eth0"]
 
 
+def defaults(engine: Engine, name: str) -> list[str]:
+    """By which adapters a container's default routes lead: of IPv4, of IPv6."""
+    routes = inside(engine, name, "-4", "route") + inside(engine, name, "-6", "route")
+    return [route["dev"] for route in routes if route["dst"] == "default"]
+
+
+def test_several_networks_in_one_run(engine: Engine, outside: Outside) -> None:
+    for name, options in (("shop", ()), ("stock", SUBNET), ("vault", ("--internal",))):
+        engine.run("network", "create", *options, name)
+    start(engine, "other", network="stock")
+    more = ["--network", "shop", "--network", "stock", "-p", "5001:80", "--ip", "10.9.0.9"]
+    said = fails(engine, "run", "--rm", *more, "--network", "vault", "starter", "true")
+    assert said.startswith("invalid address 10.9.0.9"), said
+    start(engine, "web", "--network", "shop", "--network", "stock", "-p", "5001:80",
+          network="vault")  # fmt: skip
+    networks = inspect(engine, "web")["NetworkSettings"]["Networks"]
+    assert list(networks) == ["vault", "shop", "stock"]
+    for number, name in enumerate(networks):
+        (link,) = inside(engine, "web", "-4", "address", "show", f"eth{number}")
+        assert link["addr_info"][0]["local"] == networks[name]["IPAddress"]
+    # The first that leads out does.
+    assert defaults(engine, "web") == ["eth1", "eth1"]
+    assert reaches(engine, "web", outside.address4)
+    assert reaches(engine, "web", endpoint(engine, "other", "stock")["IPAddress"])
+    # When it goes, the next one does; one that leads nowhere never.
+    engine.run("network", "disconnect", "shop", "web")
+    assert defaults(engine, "web") == ["eth2", "eth2"]
+    assert reaches(engine, "web", outside.address4)
+    engine.run("network", "disconnect", "stock", "web")
+    assert defaults(engine, "web") == []
+    engine.run("rm", "-f", "web", "other")
+    assert traces(engine) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["shop", "shop"], "network 'shop' is specified multiple times"),
+        (["shop", "none"], "conflicting options: none and another --network"),
+        (["host", "shop"], "conflicting options: host and another --network"),
+        (["shop", "nosuch"], "network nosuch not found"),
+    ],
+)
+def test_several_that_cannot_be(engine: Engine, words: list[str], said: str) -> None:
+    engine.run("network", "create", "shop")
+    options = [word for name in words for word in ("--network", name)]
+    assert fails(engine, "run", "--rm", *options, "starter", "true") == said
+    assert traces(engine) == []
+
+
 def test_an_internal_network_is_alone(engine: Engine, outside: Outside) -> None:
     engine.run("network", "create", "--internal", "shop")
     engine.run("network", "create", "stock")
