@@ -15,9 +15,11 @@ VM = "take the book's Linux VM: ./dev vm up"
 # What the lessons look with: {program: Debian's package}.
 PROGRAMS = {
     "busybox": "busybox-static",
+    "curl": "curl",
     "findmnt": "util-linux",
     "ip": "iproute2",
     "lsns": "util-linux",
+    "nft": "nftables",
     "nsenter": "util-linux",
     "ps": "procps",
     "strace": "strace",
