@@ -203,6 +203,16 @@ def stage(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[Container]:
 
 
 @pytest.fixture
+def neighbour(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[Running]:
+    """For the benchmarks: a container of the chapter's stage that lives meanwhile, so that what all
+    of them share is not made for each."""
+    chapter = chapter_of(request.path)
+    assert chapter is not None
+    with Container(stages.find(str(chapter["number"])), rootfs).start() as running:
+        yield running
+
+
+@pytest.fixture
 def start_once(request: pytest.FixtureRequest, rootfs: Path) -> Iterator[Callable[[], None]]:
     """For the benchmarks: start the smallest program at the chapter's stage, and see it end."""
     chapter = chapter_of(request.path)

@@ -22,8 +22,10 @@ NETWORK = {
 }
 
 
+@pytest.mark.usefixtures("neighbour")
 def test_start_network(benchmark: BenchmarkFixture, start_once: Callable[[], None]) -> None:
-    """Start, run and end of the smallest program, from inside a lean Python program."""
+    """Start, run and end of the smallest program, from inside a lean Python program; the bridge is
+    there already."""
     benchmark(start_once)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from minicontainer.network import bridge, firewall, nft
@@ -20,8 +21,10 @@ NETWORK = {
 }
 
 
+@pytest.mark.usefixtures("neighbour")
 def test_start_ports(benchmark: BenchmarkFixture, start_once: Callable[[], None]) -> None:
-    """Start, run and end of the smallest program, from inside a lean Python program."""
+    """Start, run and end of the smallest program, from inside a lean Python program; the bridge is
+    there already."""
     benchmark(start_once)
 
 
