@@ -23,6 +23,7 @@ def create(home: Home, values: Values) -> int:
     driver = values.text("driver")
     if driver not in (None, "bridge"):
         raise EngineError(f"network driver {driver!r} is not known", hint="bridge is the only one")
+    firewalling.check(values.flag("internal"))
     home.make()
     teardown.reconcile(home)
     with networks.lock(home):

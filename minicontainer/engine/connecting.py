@@ -6,7 +6,7 @@ import os
 
 from ..errors import EngineError
 from ..kernel import users
-from . import ending, names, networking, networks, publishing
+from . import ending, firewalling, names, networking, networks, publishing
 from . import record as records
 
 TYPE_CHECKING = False
@@ -43,9 +43,9 @@ def check(home: Home, settings: Settings) -> str:
         from . import rootless_network
 
         return rootless_network.check(word, settings)
-    if defined:
-        word = str(networks.find(home, word)["name"])
-    return word
+    network = networks.find(home, word) if defined else {"name": word, "internal": False}
+    firewalling.check(network["internal"])
+    return str(network["name"])
 
 
 def check_more(home: Home, settings: Settings) -> list[str]:
@@ -58,7 +58,10 @@ def check_more(home: Home, settings: Settings) -> list[str]:
                 raise EngineError(f"conflicting options: {each} and another --network")
         if users.is_mapped():
             raise EngineError("more than one --network wants the host's root")
-        name = str(networks.find(home, word)["name"])
+        network = networks.find(home, word)
+        if network["internal"]:
+            firewalling.check(internal=True)
+        name = str(network["name"])
         if name in (settings.network, *found):
             raise EngineError(f"network {name!r} is specified multiple times")
         found.append(name)
@@ -90,6 +93,7 @@ def _check_shared(settings: Settings) -> None:
 
 def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str, Any]) -> None:
     """`network connect`: give a running container one more adapter."""
+    firewalling.check(network["internal"])
     from ..network.links import inside
     from . import nameserver
 

@@ -6,6 +6,8 @@ at that moment.
 
 from __future__ import annotations
 
+import sys
+
 from ..errors import EngineError
 from ..network import firewall, forwarding, nft
 from . import networks
@@ -15,6 +17,22 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .home import Home
+
+
+def check(internal: bool = False) -> None:
+    """Say on standard error what is missing where nft is; EngineError for an internal network, of
+    which no rule would keep the promise."""
+    if nft.is_available():
+        return
+    if internal:
+        raise EngineError(
+            "an internal network wants the program nft, which this machine has not",
+            hint="install nftables (apt install nftables)",
+        )
+    sys.stderr.write(
+        "minicontainer: warning: there is no nft (apt install nftables): containers reach nothing "
+        "beyond this host, their ports are relayed, and nothing keeps them apart\n"
+    )
 
 
 def rebuild(home: Home, ended: str = "") -> None:

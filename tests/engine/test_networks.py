@@ -619,3 +619,31 @@ def test_a_start_that_fails_leaves_nothing(engine: Engine) -> None:
         assert traces(engine) == []
         assert "5001" not in ruleset()
     assert ask(engine, "hostname -i").split()[0] == "10.1.0.2"
+
+
+def test_without_nft(engine: Engine) -> None:
+    """What works without rules does, with a word about the rest; what they promise is refused."""
+
+    def without(*words: str) -> subprocess.CompletedProcess[str]:
+        hide = 'mount --bind /dev/null "$(command -v nft)" && exec "$@"'
+        command = ["unshare", "--mount", "sh", "-c", hide, "sh", *engine.command(*words)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    script = "mkdir /w; echo here >/w/index.html; httpd -p 80 -h /w; exec sleep 1000"
+    words = ("run", "-d", "--name", "web", "-p", "127.0.0.1::80", "starter", "sh", "-c", script)
+    done = without(*words)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("minicontainer: warning: there is no nft (apt install nftables):")
+    assert len(done.stderr.splitlines()) == 1
+    place = engine.output("port", "web", "80")
+    retry = ["--retry", "9", "--retry-delay", "1", "--retry-all-errors"]
+    assert subprocess.check_output(["curl", "-s", *retry, f"http://{place}/"]) == b"here\n"
+    done = without("network", "create", "--internal", "shop")
+    assert done.returncode == 1
+    assert done.stderr.startswith("minicontainer: an internal network wants the program nft")
+    engine.run("network", "create", "--internal", "shop")
+    done = without("run", "--rm", "--network", "shop", "starter", "true")
+    assert done.returncode == 125
+    assert done.stderr.startswith("minicontainer: an internal network wants the program nft")
+    engine.run("rm", "-f", "web")
+    assert traces(engine) == []
