@@ -25,7 +25,7 @@ def mark(page: Path) -> Any:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("page", map(mark, PAGES))
+@pytest.mark.parametrize("page", [mark(page) for page in PAGES])
 def test_a_page_shows_what_happens(
     page: Path, engine: Engine, starter: str, tmp_path: Path
 ) -> None:
