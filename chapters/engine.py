@@ -52,15 +52,17 @@ def run(rootfs: str, command: list[str]) -> int:
     )
     with files.Lock(f"{place}.lock"):
         home.make()
+        for id in os.listdir(home.run):
+            if not os.path.exists(f"/proc/{os.readlink(home.live(id, 'engine'))}"):
+                end(home, id)  # its engine was killed
         os.mkdir(home.container(record.id))
         os.mkdir(home.live(record.id))
+        os.symlink(str(os.getpid()), home.live(record.id, "engine"))
     try:
         return live(home, record, rootfs, command)
     finally:
         with files.Lock(f"{place}.lock"):
-            networking.disconnect(home, record.id)
-            os.rmdir(home.live(record.id))
-            files.remove_tree(home.container(record.id))
+            end(home, record.id)
             if not os.listdir(home.run):
                 with networks.lock(home):
                     for network in networks.all_of(home):
@@ -68,6 +70,13 @@ def run(rootfs: str, command: list[str]) -> int:
                     firewalling.rebuild(home)
                 files.remove_tree(place)
                 os.unlink(f"{place}.lock")
+
+
+def end(home: Home, id: str) -> None:
+    """Undo what a container had outside of itself."""
+    networking.disconnect(home, id)
+    files.remove_tree(home.live(id))
+    files.remove_tree(home.container(id))
 
 
 def live(home: Home, record: Record, rootfs: str, command: list[str]) -> int:

@@ -125,15 +125,16 @@ def beside_the_host() -> Iterator[socket.socket]:
     there = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     caller, inner = socket.socket(), links.Links()
     syscalls.setns(here, flags.CLONE_NEWNET)
-    host = links.Links()
+    host, switch = links.Links(), Path("/proc/sys/net/ipv4/ip_forward")
+    before = switch.read_text()
     try:
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        switch.write_text("1")
         bridge.create(host, LAN)
         bridge.plug(host, inner, there, bridge.endpoint(LAN, "lan-2", 2))
         caller.settimeout(patience.seconds(2))
         yield caller
     finally:
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("0")
+        switch.write_text(before)
         host.delete("lan-2")
         host.delete("lan")
         for each in (caller, inner, host):

@@ -167,9 +167,10 @@ def run(rootfs: str, command: list[str]) -> int:
 def plug_in(host: links.Links, network: int) -> int:
     """Connect a network with the bridge, and a port of the host with it; the number of both."""
     with files.Lock(LOCK):
-        if bridge.create(host, NETWORK):
-            # Whoever forwards is a router: for whom, says the firewall.
+        # Whoever forwards is a router: for whom, says the firewall. It is there before the bridge.
+        if not any(link.name == "chapter13" for link in host.links()):
             nft.apply(firewall.ruleset(TAG, [NETWORK], [], [], guard=forwarding.enable(FORWARDING)))
+            bridge.create(host, NETWORK)
         # An address is taken as long as there is a cable of its number.
         taken = {link.name for link in host.links()}
         number = min(n for n in range(2, 255) if f"chapter13-{n}" not in taken)
@@ -194,14 +195,14 @@ def unplug(host: links.Links, network: int, number: int) -> None:
     """Take its cable and rules away, and all when it was the last; let the network go."""
     with files.Lock(LOCK):
         host.delete(f"chapter13-{number}")
-        if number:
-            endpoint, port = lease(number)
-            nft.apply(firewall.removed(TAG, [endpoint], [port]))
         if not any(link.name.startswith("chapter13-") for link in host.links()):
-            nft.apply(firewall.gone(TAG))
             forwarding.restore(FORWARDING)
             host.delete("chapter13")
             os.unlink(LOCK)
+            nft.apply(firewall.gone(TAG))
+        elif number:
+            endpoint, port = lease(number)
+            nft.apply(firewall.removed(TAG, [endpoint], [port]))
     if network >= 0:
         os.close(network)
 

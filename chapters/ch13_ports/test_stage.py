@@ -113,11 +113,17 @@ def family(version: int) -> int:
 
 
 def test_the_hosts_own_forwarding_is_as_before(stage: Container, outside: Outside) -> None:
-    switch = Path("/proc/sys/net/ipv4/ip_forward")
-    before = switch.read_text()
+    switches = [
+        Path("/proc/sys/net", name) for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
+    ]
+    before = [switch.read_text() for switch in switches]
+    for switch in switches:
+        switch.write_text("0")  # a machine with docker has it on
     with stage.start():
-        assert switch.read_text().strip() == "1"
-    assert switch.read_text() == before
+        assert [switch.read_text() for switch in switches] == ["1\n", "1\n"]
+    assert [switch.read_text() for switch in switches] == ["0\n", "0\n"]
+    for switch, value in zip(switches, before, strict=True):
+        switch.write_text(value)
     rules = json.loads(subprocess.check_output(["nft", "--json", "list", "tables"]))["nftables"]
     assert [rule["table"]["name"] for rule in rules if "table" in rule] == []
 

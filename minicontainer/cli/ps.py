@@ -64,7 +64,7 @@ def row(record: Record, state: ending.State, ports: dict[str, Any], full: bool) 
         "Names": record.name,
         "Labels": ",".join(f"{k}={v}" for k, v in sorted(record.labels.items())),
         "Mounts": ",".join(mount["source"] for mount in record.mounts),
-        "Networks": record.network,
+        "Networks": ",".join([record.network, *record.more_networks]),
         "LocalVolumes": "0",
         "Size": "",
     }

@@ -98,17 +98,18 @@ OPTIONS = tuple(sorted((
 
 def run(home: Home, values: Values) -> int:
     """The action of `minicontainer run`."""
-    settings = make_settings(values)
     detach = values.flag("detach")
+    asked = (values.many("network") or [""])[0]
+    if not detach and asked not in ("none", "host") and users.is_mapped():
+        from ..engine import rootless
+
+        rootless.renew(home)  # before anything is read that can be read once
+    settings = make_settings(values)
     if settings.network == "host" and (settings.ports or settings.publish_all):
         print(
             "minicontainer: published ports are discarded when using host network mode",
             file=sys.stderr,
         )
-    if not detach and settings.network not in ("none", "host") and users.is_mapped():
-        from ..engine import rootless
-
-        rootless.renew(home)
     if values.flag("explain"):
         if detach:
             raise EngineError("--explain tells a start in the foreground, not one with --detach")

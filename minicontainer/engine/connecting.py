@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from errno import ESRCH
 
 from ..errors import EngineError
 from ..kernel import users
-from . import ending, firewalling, names, networking, networks, publishing
+from . import ending, firewalling, names, networking, networks, publishing, teardown
 from . import record as records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..network.links import Backend
     from .create import Settings
     from .home import Home
     from .record import Record
@@ -43,9 +45,9 @@ def check(home: Home, settings: Settings) -> str:
         from . import rootless_network
 
         return rootless_network.check(word, settings)
-    network = networks.find(home, word) if defined else {"name": word, "internal": False}
-    firewalling.check(network["internal"])
-    return str(network["name"])
+    network = networks.find(home, word) if defined else None
+    firewalling.check(internal=network is not None and network["internal"])
+    return str(network["name"]) if network is not None else word
 
 
 def check_more(home: Home, settings: Settings) -> list[str]:
@@ -58,7 +60,8 @@ def check_more(home: Home, settings: Settings) -> list[str]:
                 raise EngineError(f"conflicting options: {each} and another --network")
         if users.is_mapped():
             raise EngineError("more than one --network wants the host's root")
-        network = networks.find(home, word)
+        with networks.lock(home):
+            network = networks.find(home, word)
         if network["internal"]:
             firewalling.check(internal=True)
         name = str(network["name"])
@@ -94,7 +97,6 @@ def _check_shared(settings: Settings) -> None:
 def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str, Any]) -> None:
     """`network connect`: give a running container one more adapter."""
     firewalling.check(network["internal"])
-    from ..network.links import inside
     from . import nameserver
 
     live = ending.require_running(home, record)
@@ -103,10 +105,11 @@ def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str
         raise EngineError(
             f"container {record.name} cannot be connected: it has --network {record.network}"
         )
-    pidfd = os.pidfd_open(live.pid)
-    inner = None
     try:
-        inner = inside(pidfd, networks.open_links)
+        pidfd, inner = _open(home, record)
+    except ProcessLookupError:
+        raise ending.not_running(record) from None
+    try:
         with networks.lock(home):
             state = networking.load(home, record.id)
             if state is None:
@@ -124,7 +127,7 @@ def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str
             state["endpoints"].append(endpoint)
             networking.save(home, record.id, state)
             try:
-                networking.lay(home, network, endpoint, inner, live.pid, [])
+                networking.lay(home, network, endpoint, inner, live.pid, [], running=True)
             except BaseException:
                 state["endpoints"].remove(endpoint)
                 networking.save(home, record.id, state)
@@ -132,8 +135,7 @@ def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str
                 raise
         nameserver.follow(home, record, pidfd, state["endpoints"], state["resolver"])
     finally:
-        if inner is not None:
-            inner.close()
+        inner.close()
         os.close(pidfd)
 
 
@@ -163,20 +165,36 @@ def _find_way_out(home: Home, record: Record, state: dict[str, Any]) -> None:
     """Lead the container's default route through a network that is left, where one leads out. The
     caller holds the lock."""
     from ..network import bridge
-    from ..network.links import inside
 
     endpoint = next((each for each in state["endpoints"] if each["gateway4"]), None)
-    live = records.load_live(home, record.id)
-    if endpoint is None or live is None:
+    if endpoint is None:
         return
+    try:
+        pidfd, inner = _open(home, record)
+    except ProcessLookupError:
+        return  # it is ending
+    try:
+        bridge.lead_out(inner, endpoint)
+    finally:
+        inner.close()
+        os.close(pidfd)
     endpoint["default"] = True
     networking.save(home, record.id, state)
-    pidfd = os.pidfd_open(live.pid)
+
+
+def _open(home: Home, record: Record) -> tuple[int, Backend]:
+    """A living container's process and the links of its network; ProcessLookupError when it lives
+    no more, though its state is still there."""
+    from ..network.links import inside
+
+    live = records.load_live(home, record.id)
+    pidfd = teardown.open_process(live) if live is not None else None
+    if pidfd is None:
+        raise ProcessLookupError
     try:
-        inner = inside(pidfd, networks.open_links)
-        try:
-            bridge.lead_out(inner, endpoint)
-        finally:
-            inner.close()
-    finally:
+        return pidfd, inside(pidfd, networks.open_links)
+    except BaseException as error:
         os.close(pidfd)
+        if isinstance(error, OSError) and error.errno == ESRCH:
+            raise ProcessLookupError from None
+        raise

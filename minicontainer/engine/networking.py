@@ -167,10 +167,13 @@ def lay(
     inner: Any,
     pid: int,
     ports: list[dict[str, Any]],
+    *,
+    running: bool = False,
 ) -> None:
     """Connect an endpoint that is saved: bridge, cable, rules; the caller holds the lock.
 
-    inner: the links of the container's namespace, which its process `pid` is in.
+    inner: the links of the container's namespace, which its process `pid` is in. running: the
+    rules come first, for its programs would not wait for them.
     """
     from ..network import bridge
     from . import firewalling
@@ -183,6 +186,9 @@ def lay(
             firewalling.rebuild(home)  # the endpoint is in it already
         else:
             change = firewalling.add(home, [endpoint], ports)
+            if running:
+                change.finish()
+                change = None
         bridge.plug(links, inner, namespace, endpoint)
     finally:
         os.close(namespace)
@@ -262,7 +268,7 @@ def describe(home: Home, record: Record) -> dict[str, Any]:
     endpoints = state["endpoints"] if state else []
     shown = {each["network"]: describe_endpoint(each) for each in endpoints}
     if not shown and not shared_with(record):
-        shown = {record.network: describe_endpoint({})}
+        shown = {name: describe_endpoint({}) for name in (record.network, *record.more_networks)}
     first = shown.get(record.network) or describe_endpoint({})
     names = ("IPAddress", "IPPrefixLen", "Gateway", "MacAddress", "GlobalIPv6Address",
              "GlobalIPv6PrefixLen", "IPv6Gateway")  # fmt: skip

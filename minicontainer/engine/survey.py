@@ -13,6 +13,7 @@ import _socket
 import os
 import struct
 
+from ..kernel import users
 from ..network import firewall
 from ..network.links import inside
 from ..network.picture import CLOSED, RELAY, RULE, Adapter, Cable, Door, Network, Picture
@@ -54,6 +55,8 @@ def survey(home: Home, wanted: Sequence[dict[str, Any]]) -> Picture:
     wrong = rules.lacks() if ours & host.links.keys() or not rules.known else []
     if living:
         wrong += _not_forwarding()
+    if users.is_mapped():
+        wrong = []  # a network without root has none of this, and needs none
     used = {each[f"address{v}"] for state, _ in living for each in state["endpoints"] for v in "46"}
     for (place, proto, number), (address, inner) in rules.doors().items():
         if address not in used:
@@ -95,7 +98,7 @@ def _living(home: Home) -> list[tuple[dict[str, Any], _Place]]:
         if process is None:
             continue  # it is ending
         try:
-            place = _Place(inside(process, networks.open_links))
+            place = inside(process, lambda: _Place(networks.open_links()))
         finally:
             os.close(process)
         state["name"] = " + ".join([state["name"], *guests.get(state["id"], [])])

@@ -92,7 +92,9 @@ class Process:
     def has_failed(self) -> bool:
         """Whether it has told of an error already, or has ended, as a process that waits to be let
         go has not."""
-        return bool(select.select([self._report], [], [], 0)[0])
+        poll = select.poll()
+        poll.register(self._report, select.POLLIN)
+        return bool(poll.poll(0))
 
     def end(self) -> None:
         """Kill it, unless it is known to have ended: it may say that it is ending, and lie."""

@@ -113,11 +113,16 @@ def plug(links: Backend, inner: Backend, namespace: int, endpoint: Mapping[str, 
 
 
 def lead_out(inner: Backend, endpoint: Mapping[str, Any]) -> None:
-    """Send what a container has for everywhere else to the gateways of a network."""
+    """Send what a container has for everywhere else to the gateways of a network; unless it has
+    found a way of its own."""
     for version, everywhere in ((4, "0.0.0.0/0"), (6, "::/0")):
         gateway = endpoint[f"gateway{version}"]
         if gateway:
-            inner.add_route(everywhere, gateway)
+            try:
+                inner.add_route(everywhere, gateway)
+            except OSError as error:
+                if error.errno != EEXIST:
+                    raise
 
 
 def _refuse_advertisements(name: str) -> None:

@@ -68,11 +68,11 @@ table inet TABLE {
     dnat ip6 to meta l4proto . th dport map @any6
   }
 
-  # What leaves a network does so with the host's address. So does what came back to the network
-  # that it left, by a published port: or the answer would take the short way, and not be known.
+  # What leaves a network does so with the host's address: also by a published port to another
+  # network, or to the one that it left. Or the answer would take a shorter way, and not be known.
   chain leaving {
     type nat hook postrouting priority srcnat
-    iifname @bridges oifname != @bridges masquerade
+    iifname @bridges iifname . oifname != @within masquerade
     ct status dnat oifname . ip saddr @subnets4 masquerade
     ct status dnat oifname . ip6 saddr @subnets6 masquerade
   }

@@ -291,6 +291,12 @@ def _parse(text: str) -> tuple[int, bytes, int]:
     return family, _socket.inet_pton(family, address), int(length)
 
 
+def printable(name: str) -> str:
+    """A link's name as it can be shown: nearly any byte may be in it, and in a container it is the
+    container's choice."""
+    return name if name.isprintable() else ascii(name)[1:-1]
+
+
 def _link(answer: bytes) -> Link:
     _, _, index, how, _ = _LINK.unpack_from(answer)
     told = attributes(answer[_LINK.size :])
@@ -302,7 +308,7 @@ def _link(answer: bytes) -> Link:
 
     return Link(
         index,
-        told[_IFLA_IFNAME].rstrip(b"\0").decode(),
+        printable(told[_IFLA_IFNAME].rstrip(b"\0").decode(errors="backslashreplace")),
         kind,
         ":".join(f"{octet:02x}" for octet in told.get(_IFLA_ADDRESS, b"")),
         number(_IFLA_MTU),

@@ -15,7 +15,7 @@ from .. import extras
 from ..errors import EngineError
 from ..kernel import syscalls
 from ..kernel.netlink import Answers
-from .links import Link, Route
+from .links import Link, Route, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _link(answer: Any) -> Link:
     info = answer.get_attr("IFLA_LINKINFO")
     return Link(
         answer["index"],
-        answer.get_attr("IFLA_IFNAME"),
+        printable(answer.get_attr("IFLA_IFNAME")),
         (info and info.get_attr("IFLA_INFO_KIND")) or "",
         answer.get_attr("IFLA_ADDRESS") or "",
         answer.get_attr("IFLA_MTU") or 0,

@@ -22,7 +22,7 @@ import select
 import time
 
 from ..errors import EngineError
-from ..kernel import flags, process, syscalls
+from ..kernel import flags, mounts, process, syscalls
 from .links import Links, inside
 
 TYPE_CHECKING = False
@@ -142,7 +142,9 @@ def _live(path: str, words: list[str], parent: int, namespace: int, errors: int)
     in there. The program itself would lose the wish to end with us where it comes behind an
     AppArmor profile (prctl(2), PR_SET_PDEATHSIG)."""
     syscalls.prctl(flags.PR_SET_PDEATHSIG, _signal.SIGKILL)
-    if select.select([parent], [], [], 0)[0]:
+    poll = select.poll()
+    poll.register(parent, select.POLLIN)
+    if poll.poll(0):
         return  # it was too late for that
     os.setsid()  # the user's Ctrl-C is the container's
     if program := os.fork():
@@ -155,6 +157,7 @@ def _live(path: str, words: list[str], parent: int, namespace: int, errors: int)
 def _become(path: str, words: list[str], namespace: int, errors: int) -> None:
     """The program drops the power to look at the namespace of another process, but not to open a
     file; and where the file is mounted nobody but the program sees."""
+    mounts.make_private()  # or it would be seen where mounts are shared, and stay
     syscalls.mount("tmpfs", _STAGE, "tmpfs", 0, "mode=755")
     os.makedirs(os.path.dirname(_SHOWN))
     os.mknod(_SHOWN)

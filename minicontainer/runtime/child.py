@@ -86,6 +86,11 @@ def run(
     make_devices(spec, root)
     if devpts is not None:
         devices.bind_console(root, streams[0])
+
+    # Nothing of this is seen outside. What comes now is: first the engine writes it down, and makes
+    # the network, whose adapters have settings too.
+    if os.read(go, 1) != b"+":
+        raise EngineError("the engine ended before the container was recorded")
     for name, value in (linux.get("sysctl") or {}).items():
         procfs.write_sysctl(root, name, value)
     devices.make_readonly(root, linux.get("readonlyPaths") or [])
@@ -101,9 +106,6 @@ def run(
         syscalls.setdomainname(spec["domainname"])
     mounts.pivot_root(root)
 
-    # Nothing of this is seen outside. What comes now is: first the engine writes it down.
-    if os.read(go, 1) != b"+":
-        raise EngineError("the engine ended before the container was recorded")
     if devpts is not None:
         terminal.take(streams[0])
     confine(wanted, streams, stubs.init_stub if init else stubs.exec_stub, filter, label)

@@ -649,3 +649,60 @@ def test_without_nft(engine: Engine) -> None:
     # Its supervisor never saw nft, so what others wrote for it goes with the next change.
     engine.run("network", "prune", "-f")
     assert traces(engine) == []
+
+
+def test_a_port_of_one_that_is_on_the_callers_network_too(engine: Engine) -> None:
+    """Its answer must come back the way that the question took, and not by the other adapter."""
+    for name in ("shop", "stock"):
+        engine.run("network", "create", name)
+    serve = "mkdir /w; echo here >/w/index.html; httpd -p 80 -h /w; exec sleep 1000"
+    networks = ["--network", "shop", "--network", "stock"]
+    engine.run("run", "-d", "--name", "web", *networks, "-p", "5001:80", "starter",
+               "sh", "-c", serve)  # fmt: skip
+    gateway = endpoint(engine, "web", "shop")["Gateway"]
+    call = f"wget -qO- http://{gateway}:5001/ || wget -qO- http://{gateway}:5001/"
+    assert ask(engine, call, network="stock") == "here"
+
+
+def test_a_way_out_of_its_own_is_left_alone(engine: Engine) -> None:
+    for name in ("shop", "stock"):
+        engine.run("network", "create", name)
+    start(engine, "web", "--network", "stock")
+    gateway = endpoint(engine, "web", "stock")["Gateway"]
+    pid = inspect(engine, "web")["State"]["Pid"]
+    enter = ["nsenter", f"--net=/proc/{pid}/ns/net"]
+    route = ["ip", "route", "replace", "default", "via", gateway, "dev", "eth1"]
+    subprocess.run([*enter, *route], check=True)
+    engine.run("network", "disconnect", "shop", "web")
+    assert defaults(engine, "web") == ["eth1", "eth1"]
+    engine.run("network", "connect", "shop", "web")
+    assert defaults(engine, "web") == ["eth1", "eth1"]
+
+
+@pytest.mark.parametrize(
+    "setting", ["all.disable_ipv6=1", "default.disable_ipv6=1", "eth0.disable_ipv6=1"]
+)
+def test_settings_of_its_network(engine: Engine, setting: str) -> None:
+    """They are made when there is an adapter, and its addresses."""
+    name, _, value = setting.partition("=")
+    words = ("run", "--rm", "--sysctl", f"net.ipv6.conf.{name}={value}", "starter")
+    path = f"/proc/sys/net/ipv6/conf/{name.replace('.', '/')}"
+    assert engine.output(*words, "cat", path) == value
+
+
+def test_a_name_that_is_no_text(engine: Engine) -> None:
+    """The names of a container's adapters are its own choice."""
+    engine.run("network", "create", "shop")
+    start(engine, "web")
+    pid = inspect(engine, "web")["State"]["Pid"]
+    for name in (b"x\xff", b"x\x1b[31m"):
+        old = os.listdir(f"/proc/{pid}/root/sys/class/net")
+        (link,) = (each for each in old if each != "lo")
+        enter = ["nsenter", f"--net=/proc/{pid}/ns/net"]
+        subprocess.run([*enter, "ip", "link", "set", os.fsencode(link), "down"], check=True)
+        subprocess.run(
+            [*enter, "ip", "link", "set", os.fsencode(link), "name", name, "up"], check=True
+        )
+        for kind in ("text", "svg"):
+            picture = engine.output("network", "inspect", f"--diagram={kind}", "shop")
+            assert "\x1b" not in picture and "x\\x" in picture
