@@ -7,7 +7,7 @@ from errno import ESRCH
 
 from ..errors import EngineError
 from ..kernel import users
-from . import ending, firewalling, names, networking, networks, publishing, teardown
+from . import ending, names, networking, networks, publishing, teardown
 from . import record as records
 
 TYPE_CHECKING = False
@@ -45,6 +45,8 @@ def check(home: Home, settings: Settings) -> str:
         from . import rootless_network
 
         return rootless_network.check(word, settings)
+    from . import firewalling
+
     network = networks.find(home, word) if defined else None
     firewalling.check(internal=network is not None and network["internal"])
     return str(network["name"]) if network is not None else word
@@ -63,6 +65,8 @@ def check_more(home: Home, settings: Settings) -> list[str]:
         with networks.lock(home):
             network = networks.find(home, word)
         if network["internal"]:
+            from . import firewalling
+
             firewalling.check(internal=True)
         name = str(network["name"])
         if name in (settings.network, *found):
@@ -96,9 +100,9 @@ def _check_shared(settings: Settings) -> None:
 
 def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str, Any]) -> None:
     """`network connect`: give a running container one more adapter."""
-    firewalling.check(network["internal"])
-    from . import nameserver
+    from . import firewalling, nameserver
 
+    firewalling.check(network["internal"])
     live = ending.require_running(home, record)
     state = networking.load(home, record.id)
     if state is None:

@@ -367,3 +367,15 @@ def test_the_default(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == (
         "minicontainer: warning: the container has no network: no program; install it\n"
     )
+
+
+def test_what_can_be_read_once(user: Ordinary, outside: Outside) -> None:
+    """The command begins anew behind its namespace, and must not have read anything before."""
+    once = user.home / "environment"
+    os.mkfifo(once)
+    once.chmod(0o644)
+    writer = threading.Thread(target=once.write_text, args=("NAME=value\n",))
+    writer.start()
+    words = ("run", "--rm", "--network", "bridge", "--env-file", once, "starter", "env")
+    assert "NAME=value" in user.output(*words).splitlines()
+    writer.join()
