@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from minicontainer.network import links, links_pyroute2
 from tests.support.netns import Namespace
 
@@ -18,6 +20,8 @@ BACKENDS: dict[str, Callable[[], Backend]] = {
     "stdlib": links.Links,
     "pyroute2": links_pyroute2.Links,
 }
+# As a fixture's params: the VM, whose kernel is what is of interest there, runs the engine's own.
+EACH = ["stdlib", pytest.param("pyroute2", marks=pytest.mark.host)]
 
 
 @contextlib.contextmanager

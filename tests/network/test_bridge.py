@@ -12,7 +12,7 @@ import pytest
 
 from minicontainer.kernel import syscalls
 from minicontainer.network import bridge
-from tests.network.backends import BACKENDS, link, names, opened, shown
+from tests.network.backends import BACKENDS, EACH, link, names, opened, shown
 from tests.support.netns import Namespace
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Host(Namespace):
             bridge.plug(links, inner, file.fileno(), endpoint(**changes))
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=EACH)
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     with Host(BACKENDS[request.param]) as host:
         yield host

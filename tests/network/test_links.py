@@ -21,7 +21,7 @@ from minicontainer.kernel import syscalls
 from minicontainer.network import links as stdlib
 from minicontainer.network import links_pyroute2
 from minicontainer.network.links import inside
-from tests.network.backends import BACKENDS, link, names, opened, shown
+from tests.network.backends import BACKENDS, EACH, link, names, opened, shown
 from tests.support.netns import Namespace
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def container() -> Iterator[Namespace]:
         yield container
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=EACH)
 def links(request: pytest.FixtureRequest, host: Namespace) -> Iterator[Backend]:
     with opened(host, BACKENDS[request.param]) as links:
         yield links

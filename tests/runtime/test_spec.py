@@ -11,6 +11,8 @@ import pytest
 from minicontainer.errors import EngineError
 from minicontainer.runtime import spec as specification
 
+pytestmark = pytest.mark.host  # no kernel is asked
+
 GOOD: dict[str, Any] = {
     "ociVersion": "1.0.2-dev",
     "root": {"path": "rootfs"},

@@ -76,3 +76,4 @@ def test_the_images_that_need_no_registry_run(used: None) -> None:
     assert run(COMMAND, "run", "--rm", "starter", "echo", "here") == "here\n"
     python = ["python3", "-c", "import sys; print(sys.platform)"]
     assert run(COMMAND, "run", "--rm", "starter:python", *python) == "linux\n"
+    run(COMMAND, "network", "prune", "--force")
