@@ -73,7 +73,7 @@ def used() -> None:
 
 def test_the_images_that_need_no_registry_run(used: None) -> None:
     """In the machine's own store; the containers are gone with their end."""
-    words = [COMMAND, "run", "--rm", "--network", "none"]  # a bridge would stay
+    words: list[str | Path] = [COMMAND, "run", "--rm", "--network", "none"]  # a bridge would stay
     assert run(*words, "starter", "echo", "here") == "here\n"
     python = ["python3", "-c", "import sys; print(sys.platform)"]
     assert run(*words, "starter:python", *python) == "linux\n"
