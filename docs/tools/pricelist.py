@@ -71,8 +71,8 @@ def chart(found: dict[str, Any]) -> str:
     before = 0
     for place, row in enumerate(rows):
         y, cost = 52 + 34 * place, row["microseconds"]
-        kept = round(390 * min(before, cost) / most)
-        added = round(390 * cost / most) - kept
+        kept = round(384 * min(before, cost) / most)
+        added = round(384 * cost / most) - kept
         difference = f"{cost - before:+,}" if place else ""
         lines += [
             f'  <text x="210" y="{y + 16}" text-anchor="end" fill="#263238">'

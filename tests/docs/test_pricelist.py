@@ -54,7 +54,7 @@ def test_the_chart_has_a_bar_for_each_and_is_xml() -> None:
     picture = xml.fromstring(pricelist.chart(found))
     bars = [node for node in picture if node.tag.endswith("rect")][1:]
     widths = [int(bar.attrib["width"]) for bar in bars]
-    assert widths == [0, 315, 315, 105]
+    assert widths == [0, 288, 288, 96]
 
 
 def test_a_cheaper_chapter_is_drawn_too() -> None:
