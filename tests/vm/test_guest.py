@@ -68,7 +68,7 @@ def test_a_login_greets_and_begins_in_the_project() -> None:
 @pytest.fixture(scope="module")
 def used() -> None:
     """The machine's own engine has been used before: its directories in /run are there."""
-    run(COMMAND, "run", "--rm", "starter", "true")
+    run(COMMAND, "run", "--rm", "--network", "none", "starter", "true")
 
 
 def test_the_images_that_need_no_registry_run(used: None) -> None:
