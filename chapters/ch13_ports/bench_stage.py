@@ -7,18 +7,11 @@ from collections.abc import Callable
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from minicontainer.network import bridge, firewall, nft
+from chapters.ch13_ports import container
+from minicontainer.network import firewall, nft
 
+# Beside the stage's own, which may be there meanwhile.
 TAG = "bench13"
-NETWORK = {
-    "bridge": "bench13",
-    "internal": False,
-    "mtu": 1500,
-    "subnets": [
-        {"Subnet": "10.113.0.0/24", "Gateway": "10.113.0.1"},
-        {"Subnet": "fd00:113::/64", "Gateway": "fd00:113::1"},
-    ],
-}
 
 
 @pytest.mark.usefixtures("neighbour")
@@ -30,10 +23,8 @@ def test_start_ports(benchmark: BenchmarkFixture, start_once: Callable[[], None]
 
 def test_rules(benchmark: BenchmarkFixture) -> None:
     """The rules of one container with one port: added, and removed."""
-    endpoint = bridge.endpoint(NETWORK, "bench13-2", 2)
-    port = {"proto": "tcp", "hostIp": "", "hostPort": 5002, "port": 5000,
-            "address4": endpoint["address4"], "address6": endpoint["address6"]}  # fmt: skip
-    nft.apply(firewall.ruleset(TAG, [NETWORK], [], []))
+    endpoint, port = container.lease(2)
+    nft.apply(firewall.ruleset(TAG, [container.NETWORK], [], []))
 
     def come_and_go() -> None:
         nft.apply(firewall.added(TAG, [endpoint], [port]))

@@ -110,7 +110,7 @@ def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str
             f"container {record.name} cannot be connected: it has --network {record.network}"
         )
     try:
-        pidfd, inner = _open(home, record)
+        pidfd, inner = _open(live)
     except ProcessLookupError:
         raise ending.not_running(record) from None
     try:
@@ -122,12 +122,7 @@ def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str
                 raise EngineError(
                     f"endpoint with name {record.name} already exists in network {network['name']}"
                 )
-            used = {each["interface"] for each in state["endpoints"]}
-            number = next(n for n in range(len(used) + 1) if f"eth{n}" not in used)
-            endpoint = networking.choose(home, record, network, wanted, number)
-            endpoint["default"] = not (
-                network["internal"] or any(each["default"] for each in state["endpoints"])
-            )
+            endpoint = networking.choose(home, record, network, wanted, state["endpoints"])
             state["endpoints"].append(endpoint)
             networking.save(home, record.id, state)
             try:
@@ -171,10 +166,11 @@ def _find_way_out(home: Home, record: Record, state: dict[str, Any]) -> None:
     from ..network import bridge
 
     endpoint = next((each for each in state["endpoints"] if each["gateway4"]), None)
-    if endpoint is None:
+    live = records.load_live(home, record.id)
+    if endpoint is None or live is None:
         return
     try:
-        pidfd, inner = _open(home, record)
+        pidfd, inner = _open(live)
     except ProcessLookupError:
         return  # it is ending
     try:
@@ -186,13 +182,12 @@ def _find_way_out(home: Home, record: Record, state: dict[str, Any]) -> None:
     networking.save(home, record.id, state)
 
 
-def _open(home: Home, record: Record) -> tuple[int, Backend]:
+def _open(live: records.Live) -> tuple[int, Backend]:
     """A living container's process and the links of its network; ProcessLookupError when it lives
     no more, though its state is still there."""
     from ..network.links import inside
 
-    live = records.load_live(home, record.id)
-    pidfd = teardown.open_process(live) if live is not None else None
+    pidfd = teardown.open_process(live)
     if pidfd is None:
         raise ProcessLookupError
     try:

@@ -10,11 +10,11 @@ import os
 import time
 
 from ..errors import EngineError
-from ..kernel import cgroups
+from ..kernel import cgroups, process
 from . import lifetime, names
 from . import record as records
 from .record import Live, Record
-from .teardown import let_go, open_process, wait_process
+from .teardown import let_go, open_process
 from .teardown import remove as remove_files
 
 TYPE_CHECKING = False
@@ -99,7 +99,7 @@ def stop(home: Home, record: Record, seconds: float | None = None) -> None:
             patience = float(record.stop_timeout) if seconds is None else seconds
             _signal.pidfd_send_signal(descriptor, parse_signal(record.stop_signal))
             let_go(live)
-            if not wait_process(descriptor, None if patience < 0 else patience):
+            if not process.wait_ready(descriptor, None if patience < 0 else patience):
                 _signal.pidfd_send_signal(descriptor, _signal.SIGKILL)
         end.wait()
     except ProcessLookupError:

@@ -10,9 +10,8 @@ import os
 import select
 
 from .. import jsonio
-from ..kernel import syscalls
+from ..kernel import process, syscalls
 from . import record as records
-from . import teardown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ def _follow(home: Home, id: str, descriptor: int) -> Iterator[bytes]:
             poll.register(supervisor, select.POLLIN)
         while True:
             # Looked at before the rest is read: what was written before the end is not missed.
-            ended = supervisor is None or teardown.wait_process(supervisor, 0)
+            ended = supervisor is None or process.wait_ready(supervisor, 0)
             yield from _blocks(descriptor)
             if ended:
                 return

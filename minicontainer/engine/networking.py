@@ -73,12 +73,9 @@ class Connection:
                 names = [self.record.network, *self.record.more_networks]
                 wanted = [networks.find(self.home, name) for name in names]
                 endpoints: list[dict[str, Any]] = []
-                for number, network in enumerate(wanted):
-                    asked = {} if number else self.record.endpoint
-                    endpoint = choose(self.home, self.record, network, asked, number)
-                    others = any(each["default"] for each in endpoints)
-                    endpoint["default"] = not (network["internal"] or others)
-                    endpoints.append(endpoint)
+                for network in wanted:
+                    asked = {} if endpoints else self.record.endpoint
+                    endpoints.append(choose(self.home, self.record, network, asked, endpoints))
                 state: dict[str, Any] = {
                     "name": self.record.name,
                     "hostname": self.record.hostname,
@@ -109,12 +106,16 @@ def is_own(record: Record) -> bool:
 
 
 def choose(
-    home: Home, record: Record, network: dict[str, Any], wanted: dict[str, Any], number: int = 0
+    home: Home,
+    record: Record,
+    network: dict[str, Any],
+    wanted: dict[str, Any],
+    others: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """What a container gets on a network; the caller holds the lock until it is saved.
 
-    wanted: "ip", "mac", "aliases" as they were asked for. number: of the adapter, eth0, eth1…
-    EngineError when an address is taken, or none is free.
+    wanted: "ip", "mac", "aliases" as they were asked for. others: its endpoints so far, by which
+    its way out may lead already. EngineError when an address is taken, or none is free.
     """
     from ..network import addresses, bridge
 
@@ -145,6 +146,8 @@ def choose(
         # Beside each other: 172.17.0.5 and fd…::5. As unique as the one, as long as there is room.
         taken6 = [gateway6, *(each["address6"] for each in on_it if each["address6"])]
         place6 = addresses.free(subnet6, taken6, place if place < subnet6.size else 2)
+    used = {each["interface"] for each in others}
+    number = next(n for n in range(len(used) + 1) if f"eth{n}" not in used)
     return {
         "network": network["name"],
         "aliases": wanted.get("aliases", []),
@@ -155,7 +158,7 @@ def choose(
             place6,
             interface=f"eth{number}",
             mac=wanted.get("mac") or "",
-            default=not number and not network["internal"],
+            default=not (network["internal"] or any(each["default"] for each in others)),
         ),
     }
 

@@ -112,29 +112,17 @@ def living(home: Home, here: str) -> Iterator[int]:
             with open(f"{here}/{name}") as file:
                 known.append((int(name), int(file.read() or 0), f"{here}/{name}"))
     for pid, start, path in known:
-        pidfd = open_process(pid, start)
-        if pidfd >= 0:
+        try:
+            pidfd = process.open_pid(pid, start)
+        except (OSError, OverflowError, ValueError):
+            pidfd = None  # no number of a process: the file is anybody's
+        if pidfd is not None:
             try:
                 yield pidfd
             finally:
                 os.close(pidfd)
         elif path:
             os.unlink(path)
-
-
-def open_process(pid: int, start: int) -> int:
-    """A pidfd of the process that began at that time, or -1 when it has ended."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except (OSError, OverflowError, ValueError):
-        return -1
-    try:
-        if process.start_time(pid) == start:
-            return pidfd
-    except ProcessLookupError:
-        pass  # told below
-    os.close(pidfd)
-    return -1
 
 
 def join(pidfd: int) -> bool:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import os
-import select
 import sys
 
 from .. import files, jsonio
 from ..errors import EngineError
 from ..kernel import process
 from ..network import links, usermode
-from . import nameserver, naming, networks, publishing, rootless
+from . import nameserver, naming, networks, publishing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,14 +135,12 @@ def describe(record: Record, namespace: int, versions: list[int]) -> dict[str, A
 
 def disconnect(program: dict[str, Any]) -> None:
     """End the program that network.json names, and see it gone; twice is once."""
-    pidfd = rootless.open_process(program["pid"], program["start"])
-    if pidfd < 0:
+    pidfd = process.open_pid(program["pid"], program["start"])
+    if pidfd is None:
         return
     try:
         _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        poll.poll()
+        process.wait_ready(pidfd, None)
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     except (ProcessLookupError, ChildProcessError):
         return  # it is gone; or its parent, who waits for it, is another

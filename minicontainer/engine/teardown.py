@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import os
-import select
 
 from .. import files, jsonio
-from ..kernel import cgroups
-from ..kernel.process import start_time
+from ..kernel import cgroups, process
 from . import lifetime, names, networking
 from . import record as records
 
@@ -92,12 +90,12 @@ def kill(live: Live) -> None:
     try:
         _signal.pidfd_send_signal(descriptor, _signal.SIGKILL)
         let_go(live)
-        wait_process(descriptor, None)
+        process.wait_ready(descriptor, None)
     except ProcessLookupError:
         return
     except PermissionError:
         # Rootless: of one that has ended, nobody can join the user namespace any more.
-        if not wait_process(descriptor, 0):
+        if not process.wait_ready(descriptor, 0):
             raise
     finally:
         os.close(descriptor)
@@ -112,29 +110,8 @@ def let_go(live: Live | None) -> None:
 
 
 def open_process(live: Live) -> int | None:
-    """A pidfd of a container's first process, or None when it is gone.
-
-    First the descriptor, then the start time: the other way round the number could change hands
-    in between.
-    """
-    try:
-        descriptor = os.pidfd_open(live.pid)
-    except ProcessLookupError:
-        return None
-    try:
-        if start_time(live.pid) == live.start:
-            return descriptor
-    except ProcessLookupError:
-        pass
-    os.close(descriptor)
-    return None
-
-
-def wait_process(descriptor: int, seconds: float | None) -> bool:
-    """Wait until the process behind a pidfd has ended; False when the time was up first."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(None if seconds is None else seconds * 1000))
+    """A pidfd of a container's first process, or None when it is gone."""
+    return process.open_pid(live.pid, live.start)
 
 
 def remove(home: Home, id: str, name: str) -> None:

@@ -92,9 +92,7 @@ class Process:
     def has_failed(self) -> bool:
         """Whether it has told of an error already, or has ended, as a process that waits to be let
         go has not."""
-        poll = select.poll()
-        poll.register(self._report, select.POLLIN)
-        return bool(poll.poll(0))
+        return wait_ready(self._report, 0)
 
     def end(self) -> None:
         """Kill it, unless it is known to have ended: it may say that it is ending, and lie."""
@@ -378,6 +376,34 @@ def exec_error(program: str, number: int) -> EngineError:
         hint = "a program for another machine, or a script without #! on its first line"
     missing = number in (2, 20)  # ENOENT, ENOTDIR
     return EngineError(message, hint=hint, exit_code=127 if missing else 126)
+
+
+def open_pid(pid: int, started: int) -> int | None:
+    """A pidfd of the process that began at that time (`start_time`); None when it is gone.
+
+    First the descriptor, then the time: the other way round the number could change hands in
+    between.
+    """
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    try:
+        if start_time(pid) == started:
+            return descriptor
+    except ProcessLookupError:
+        pass
+    os.close(descriptor)
+    return None
+
+
+def wait_ready(descriptor: int, seconds: float | None) -> bool:
+    """Wait until there is something to read, which with a pidfd is the end of the process; False
+    when the time was up first. seconds: None for any time. (poll(2): select(2) takes no
+    descriptor above 1023.)"""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else seconds * 1000))
 
 
 def start_time(pid: int) -> int:

@@ -22,8 +22,6 @@ LEGEND = {
     RELAY: "published port, passed on by the container's supervisor",
     CLOSED: "published port that leads nowhere",
 }
-# The sign in the wall of a container's box where something comes in.
-_WALLS = {"cable": "┤"}
 _NAME = 32
 _PLAIN = str.maketrans("─│┌┐└┘┤┴┼═║╔╗╚╝╟╌▶✗…", "-|+++++++=|+++++~>x~")
 
@@ -180,7 +178,8 @@ def _network(network: Network, bridge: int, middle: int, box: int) -> list[str]:
     for cable in network.cables:
         right.append((nothing, f"┌ {shorten(cable.container)} ".ljust(box + 3, "─") + "┐"))
         right += [
-            (row, f"{_WALLS.get(row.kind, '│')} {row.inside:<{box}} │") for row in rows(cable)
+            (row, f"{'┤' if row.kind == 'cable' else '│'} {row.inside:<{box}} │")
+            for row in rows(cable)
         ]
         right.append((nothing, "└".ljust(box + 3, "─") + "┘"))
     inside = words(network)

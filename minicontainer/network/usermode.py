@@ -142,9 +142,7 @@ def _live(path: str, words: list[str], parent: int, namespace: int, errors: int)
     in there. The program itself would lose the wish to end with us where it comes behind an
     AppArmor profile (prctl(2), PR_SET_PDEATHSIG)."""
     syscalls.prctl(flags.PR_SET_PDEATHSIG, _signal.SIGKILL)
-    poll = select.poll()
-    poll.register(parent, select.POLLIN)
-    if poll.poll(0):
+    if process.wait_ready(parent, 0):
         return  # it was too late for that
     os.setsid()  # the user's Ctrl-C is the container's
     if program := os.fork():

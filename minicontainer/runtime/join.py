@@ -32,19 +32,10 @@ _JOINED = ("user", "mount", "uts", "ipc", "network", "cgroup")
 def open_container(pid: int, started: int) -> int:
     """A pidfd of a container's first process; EngineError when it is not that process any more.
 
-    started: its start time as recorded (process.start_time). The pidfd is taken before the
-    check, so a reused number cannot slip in between.
+    started: its start time as recorded (process.start_time).
     """
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        raise EngineError(f"the container's process {pid} is gone") from None
-    try:
-        same = process.start_time(pid) == started
-    except ProcessLookupError:
-        same = False
-    if not same:
-        os.close(pidfd)
+    pidfd = process.open_pid(pid, started)
+    if pidfd is None:
         raise EngineError(f"the container's process {pid} is gone")
     return pidfd
 

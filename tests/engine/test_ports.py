@@ -188,12 +188,12 @@ def service_in(stack: contextlib.ExitStack, engine: Engine, name: str) -> socket
     return stack.enter_context(inside.listen("0.0.0.0", 5000, socket.SOCK_DGRAM))
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "outside"])
-def test_datagrams(
-    stack: contextlib.ExitStack, engine: Engine, outside: Outside, address: str
-) -> None:
-    serve(stack, engine, "web", "-p", "5001:5000/udp")
-    service = service_in(stack, engine, "web")
+def exchange(
+    stack: contextlib.ExitStack, engine: Engine, name: str, outside: Outside, address: str
+) -> str:
+    """Ask a container by a datagram to port 5001 of an address, or of the host from "outside", and
+    have it answer; who asks, as it sees it."""
+    service = service_in(stack, engine, name)
     if address == "outside":
         far = stack.enter_context(Namespace(outside.path))
         asking = far.connect(outside.host4, 5001, socket.SOCK_DGRAM)
@@ -207,7 +207,16 @@ def test_datagrams(
         data, peer = service.recvfrom(100)
         service.sendto(data[::-1], peer)
         assert asking.recv(100) == b"noitseuq"
-        assert (peer[0] == outside.address4) == (address == "outside")
+    return str(peer[0])
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "outside"])
+def test_datagrams(
+    stack: contextlib.ExitStack, engine: Engine, outside: Outside, address: str
+) -> None:
+    serve(stack, engine, "web", "-p", "5001:5000/udp")
+    peer = exchange(stack, engine, "web", outside, address)
+    assert (peer == outside.address4) == (address == "outside")
 
 
 def test_a_client_that_goes_on_sending_reaches_the_next_container(

@@ -22,7 +22,7 @@ from chapters import patience
 from minicontainer.engine import networks, rootless_network
 from minicontainer.errors import EngineError
 from minicontainer.network import usermode
-from tests.engine.test_ports import ask, curl, inspect, serve, service_in
+from tests.engine.test_ports import ask, curl, exchange, inspect, serve
 from tests.support import ordinary
 from tests.support.netns import Namespace
 from tests.support.network import Outside
@@ -102,20 +102,7 @@ def test_datagrams(
     stack: contextlib.ExitStack, user: Ordinary, outside: Outside, program: str, address: str
 ) -> None:
     serve(stack, user, "web", "--network", program, "-p", "5001:5000/udp")
-    service = service_in(stack, user, "web")
-    if address == "outside":
-        far = stack.enter_context(Namespace(outside.path))
-        asking = far.connect(outside.host4, 5001, socket.SOCK_DGRAM)
-    else:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        asking = socket.socket(family, socket.SOCK_DGRAM)
-        asking.settimeout(patience.seconds(10))
-        asking.connect((address, 5001))
-    with asking:
-        asking.send(b"question")
-        data, peer = service.recvfrom(100)
-        service.sendto(data[::-1], peer)
-        assert asking.recv(100) == b"noitseuq"
+    exchange(stack, user, "web", outside, address)
 
 
 @pytest.mark.parametrize(("program", "version"), [("pasta", 4), ("pasta", 6), ("slirp4netns", 4)])
