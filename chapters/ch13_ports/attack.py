@@ -16,7 +16,7 @@ from pathlib import Path
 
 from chapters import patience
 from chapters.ch10_seccomp.attack import NUMBERS, Program
-from chapters.ch12_network.attack import inet, listener, wait
+from chapters.ch12_network.attack import LOCALHOST, inet, listener, wait
 from chapters.ground import Ground
 from minicontainer.kernel import flags, loopback, syscalls
 from minicontainer.network import addresses, bridge, links
@@ -27,11 +27,12 @@ EVERYBODY, ARP, IPV4 = b"\xff" * 6, 0x0806, 0x0800
 PORT = 6000
 
 # What the host and the machine beside it are on.
+HOST, MACHINE = "192.0.2.1", "192.0.2.2"
 LAN = {
     "bridge": "lan",
     "internal": False,
     "mtu": 1500,
-    "subnets": [{"Subnet": "192.0.2.0/24", "Gateway": "192.0.2.1"}],
+    "subnets": [{"Subnet": "192.0.2.0/24", "Gateway": HOST}],
 }
 
 
@@ -53,19 +54,13 @@ def claim_an_address(ground: Ground) -> bool:
 def send_in_anothers_name(ground: Ground) -> bool:
     """send a service of the host an order in a neighbour's name"""
     place = Place(ground)
-    order = struct.pack(">HHHH", PORT, PORT, 8, 0)  # UDP, with nothing in it (RFC 768)
-    packet = struct.pack(
-        ">BBHHHBBH4s4s", 0x45, 0, 28, 0, 0, 64, socket.IPPROTO_UDP, 0,
-        place.neighbour, place.gateway,
-    )  # fmt: skip
-    packet = packet[:10] + checksum(packet) + packet[12:]
-    host = bytes.fromhex(addresses.hardware(socket.inet_ntoa(place.gateway)).replace(":", ""))
-    with place.sends(host, IPV4, packet + order) as service:
+    order = datagram(place.neighbour, place.gateway)
+    with place.sends(hardware(place.gateway), IPV4, order) as service:
         return service.recvfrom(100)[1][0] == socket.inet_ntoa(place.neighbour)
 
 
 def call_what_is_not_published(ground: Ground) -> bool:
-    """from a machine beside the host, call a container at a port that it never published"""
+    """from a network beside it, call a container at a port that it never published"""
     place = Place(ground)
     listener(inet("0.0.0.0", PORT)).write(ground.rootfs / "bin" / "server")
     with beside_the_host() as caller, ground.running("server"):
@@ -73,6 +68,37 @@ def call_what_is_not_published(ground: Ground) -> bool:
             caller.connect((socket.inet_ntoa(place.address), PORT))
             return True
         except TimeoutError:
+            return False
+
+
+def call_past_the_binding(ground: Ground) -> bool:
+    """from a machine beside the host, call what listens on 127.0.0.1 alone"""
+    idle = Program()
+    wait(idle)
+    idle.write(ground.rootfs / "bin" / "idle")
+    kind = socket.AF_PACKET, socket.SOCK_DGRAM
+    udp = socket.AF_INET, socket.SOCK_DGRAM
+    with (
+        beside_the_host(*kind) as caller,
+        switched_on("/proc/sys/net/ipv4/conf/lan/route_localnet"),
+        ground.running("idle"),
+        socket.socket(*udp) as private,
+        socket.socket(*udp) as public,
+    ):
+        private.bind((LOCALHOST, PORT))
+        public.bind((HOST, PORT))
+        public.settimeout(patience.seconds(10))
+        # No router would bring a packet for 127.0.0.1. A neighbour needs none.
+        for address in (LOCALHOST, HOST):
+            packet = datagram(socket.inet_aton(MACHINE), socket.inet_aton(address))
+            there = hardware(socket.inet_aton(HOST))
+            caller.sendto(packet, ("eth0", IPV4, 0, 0, there))
+        # What was sent last is there, so what was sent first is, or never will be.
+        public.recv(100)
+        try:
+            private.recv(100, socket.MSG_DONTWAIT)
+            return True
+        except BlockingIOError:
             return False
 
 
@@ -116,31 +142,57 @@ class Place:
 
 
 @contextlib.contextmanager
-def beside_the_host() -> Iterator[socket.socket]:
+def beside_the_host(
+    family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM
+) -> Iterator[socket.socket]:
     """A socket of another machine, whose router the host is; it forwards, as with any other engine,
     virtual machine or VPN on it."""
     here = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     syscalls.unshare(flags.CLONE_NEWNET)
     loopback.bring_up()
     there = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    caller, inner = socket.socket(), links.Links()
+    caller, inner = socket.socket(family, kind), links.Links()
     syscalls.setns(here, flags.CLONE_NEWNET)
-    host, switch = links.Links(), Path("/proc/sys/net/ipv4/ip_forward")
-    before = switch.read_text()
+    host = links.Links()
     try:
-        switch.write_text("1")
         bridge.create(host, LAN)
         bridge.plug(host, inner, there, bridge.endpoint(LAN, "lan-2", 2))
         caller.settimeout(patience.seconds(2))
-        yield caller
+        with switched_on("/proc/sys/net/ipv4/ip_forward"):
+            yield caller
     finally:
-        switch.write_text(before)
         host.delete("lan-2")
         host.delete("lan")
         for each in (caller, inner, host):
             each.close()
         os.close(here)
         os.close(there)
+
+
+@contextlib.contextmanager
+def switched_on(path: str) -> Iterator[None]:
+    """One of the host's switches is on meanwhile."""
+    switch = Path(path)
+    before = switch.read_text()
+    switch.write_text("1")
+    try:
+        yield
+    finally:
+        switch.write_text(before)
+
+
+def datagram(source: bytes, target: bytes) -> bytes:
+    """An IP packet with a UDP datagram that has nothing in it (RFC 791, RFC 768), from one packed
+    address to another."""
+    header = struct.pack(
+        ">BBHHHBBH4s4s", 0x45, 0, 28, 0, 0, 64, socket.IPPROTO_UDP, 0, source, target
+    )  # fmt: skip
+    return header[:10] + checksum(header) + header[12:] + struct.pack(">HHHH", PORT, PORT, 8, 0)
+
+
+def hardware(address: bytes) -> bytes:
+    """The hardware address that the host answers for this IP address with."""
+    return bytes.fromhex(addresses.hardware(socket.inet_ntoa(address)).replace(":", ""))
 
 
 def checksum(header: bytes) -> bytes:
@@ -154,4 +206,9 @@ def text(mac: bytes) -> str:
     return ":".join(f"{octet:02x}" for octet in mac)
 
 
-ATTACKS = (claim_an_address, send_in_anothers_name, call_what_is_not_published)
+ATTACKS = (
+    claim_an_address,
+    send_in_anothers_name,
+    call_what_is_not_published,
+    call_past_the_binding,
+)
