@@ -11,7 +11,7 @@ from __future__ import annotations
 import _socket
 import os
 import struct
-from errno import EBADMSG
+from errno import EAGAIN, EBADMSG
 
 from . import syscalls
 
@@ -26,7 +26,8 @@ REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
 CREATE, EXCLUSIVE = 0x400, 0x200
 _ERROR, _DONE = 2, 3
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
-_HAS_ATTRIBUTES = 0x200
+_INTERRUPTED, _HAS_ATTRIBUTES = 0x10, 0x200
+_TRIES = 100
 _MESSAGE = 1  # NLMSGERR_ATTR_MSG
 _KIND = 0x3FFF  # the two bits above say "nested" and "big endian"
 
@@ -80,20 +81,30 @@ class Socket:
         return answers
 
     def _exchange(self, order: _Order, body: Request) -> Answers:
+        # A list of many pieces may change between two of them: one that was there all the time is
+        # then perhaps not in it, and the kernel says so (NLM_F_DUMP_INTR).
+        for _ in range(_TRIES):
+            answers, is_whole = self._exchange_once(order, body)
+            if is_whole:
+                return answers
+        raise OSError(EAGAIN, os.strerror(EAGAIN))
+
+    def _exchange_once(self, order: _Order, body: Request) -> tuple[Answers, bool]:
         self._sequence += 1
         flags = order.how | REQUEST | (0 if order.how & DUMP == DUMP else ACK)
         length = _HEADER.size + len(body)
         self._socket.send(_HEADER.pack(length, order.kind, flags, self._sequence, 0) + body)
-        answers = Answers()
+        answers, is_whole = Answers(), True
         while True:
             # The length first: a part of a long answer would be thrown away without a word.
             room = len(self._socket.recv(_LARGEST, _socket.MSG_PEEK | _socket.MSG_TRUNC))
             for kind, flags, sequence, answer in messages(self._socket.recv(max(room, _LARGEST))):
                 if sequence != self._sequence:
                     continue
+                is_whole = is_whole and not flags & _INTERRUPTED
                 if kind in (_ERROR, _DONE):
                     self._refuse(answer, flags)
-                    return answers
+                    return answers, is_whole
                 answers.append(answer)
 
     def _refuse(self, answer: bytes, flags: int) -> None:

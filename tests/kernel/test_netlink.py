@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -21,7 +22,7 @@ from minicontainer.kernel.netlink import attribute, attributes, messages
 from tests.support.netns import Namespace
 
 ERROR, DONE = 2, 3
-MULTI, CAPPED, ACK_TLVS = 0x2, 0x100, 0x200
+MULTI, INTERRUPTED, CAPPED, ACK_TLVS = 0x2, 0x10, 0x100, 0x200
 RTM_NEWLINK, RTM_GETLINK = 16, 18
 
 kinds = st.integers(0, 0x3FFF)
@@ -192,6 +193,34 @@ def test_a_dump_that_fails_at_its_end(kernel: Kernel) -> None:
     with pytest.raises(syscalls.SyscallError) as caught:
         kernel.ask(message(16, b"one."), message(DONE, struct.pack("i", -errno.EOPNOTSUPP)))
     assert caught.value.errno == errno.EOPNOTSUPP
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_a_list_that_changed_meanwhile_is_asked_for_again(kernel: Kernel, at_the_end: bool) -> None:
+    flags = (MULTI, MULTI | INTERRUPTED)
+    told = kernel.ask(
+        message(16, b"old.", flags=flags[not at_the_end]),
+        message(DONE, bytes(4), flags=flags[at_the_end]),
+        message(16, b"new.", 2, MULTI) + message(DONE, bytes(4), 2, MULTI),
+    )
+    assert told == [b"new."]
+
+
+def test_a_list_that_always_changes_is_given_up(kernel: Kernel) -> None:
+    kernel.asked._socket.settimeout(None)
+
+    def answer() -> None:
+        while asked := kernel.end.recv(99):
+            (number,) = struct.unpack_from("I", asked, 8)
+            kernel.end.send(message(DONE, bytes(4), number, INTERRUPTED))
+
+    other = threading.Thread(target=answer)
+    other.start()
+    with pytest.raises(syscalls.SyscallError) as caught:
+        kernel.ask()
+    assert caught.value.errno == errno.EAGAIN
+    kernel.asked._socket.send(b"")
+    other.join()
 
 
 @pytest.mark.parametrize("kind", [ERROR, DONE])
