@@ -55,15 +55,9 @@ def labels(files: Sequence[str], given: Sequence[str]) -> dict[str, str]:
 
 
 def endpoint(values: Values) -> dict[str, Any]:
-    """--ip, --mac-address and --network-alias, as far as they are given."""
-    found: dict[str, Any] = {}
-    address, mac = values.text("ip"), values.text("mac-address")
-    if address:
-        from ..network.addresses import parse
-
-        if parse(address)[0] != 4:
-            raise EngineError(f"invalid IPv4 address: {address}")
-        found["ip"] = address
+    """--ip, --ip6, --mac-address and --network-alias, as far as they are given."""
+    found: dict[str, Any] = own_addresses(values)
+    mac = values.text("mac-address")
     if mac:
         octets = mac.lower().replace("-", ":").split(":")
         hexadecimal = all(len(o) == 2 and not o.strip("0123456789abcdef") for o in octets)
@@ -72,6 +66,19 @@ def endpoint(values: Values) -> dict[str, Any]:
         found["mac"] = ":".join(octets)
     if values.many("network-alias"):
         found["aliases"] = values.many("network-alias")
+    return found
+
+
+def own_addresses(values: Values) -> dict[str, str]:
+    """--ip and --ip6, as far as they are given."""
+    found = {}
+    for name, version in (("ip", 4), ("ip6", 6)):
+        if address := values.text(name):
+            from ..network.addresses import parse
+
+            if parse(address)[0] != version:
+                raise EngineError(f"invalid IPv{version} address: {address}")
+            found[name] = address
     return found
 
 

@@ -33,6 +33,7 @@ def create(home: Home, values: Values) -> int:
             subnets=values.many("subnet"),
             gateways=values.many("gateway"),
             internal=values.flag("internal"),
+            ipv6=bool(values.given.get("ipv6", True)),
             mtu=mtu(values.many("opt")),
             labels=arguments.labels([], values.many("label")),
         )
@@ -197,9 +198,7 @@ def connect(home: Home, values: Values) -> int:
     record = names.find(home, container)
     with networks.lock(home):
         network = networks.find(home, word)
-    wanted: dict[str, Any] = {"aliases": values.many("alias")}
-    if values.text("ip"):
-        wanted["ip"] = values.text("ip")
+    wanted = {"aliases": values.many("alias"), **arguments.own_addresses(values)}
     connecting.attach(home, record, network, wanted)
     return 0
 
@@ -224,6 +223,7 @@ CREATE = Command(
         Option("--driver -d", "bridge is the only one", value="DRIVER"),
         Option("--gateway", "the host's address on it", value="ADDRESS", many=True),
         Option("--internal", "nothing on it reaches anything beyond it"),
+        Option("--ipv6", "IPv6 addresses too: the default; with --ipv6=false IPv4 alone"),
         Option("--label", "set a label", value="NAME[=VALUE]", many=True),
         Option("--opt -o", "com.docker.network.driver.mtu=BYTES", value="NAME=VALUE", many=True),
         Option("--subnet", "its addresses; chosen when none is given", value="ADDRESS/LENGTH",
@@ -232,7 +232,7 @@ CREATE = Command(
     minimum=1,
     maximum=1,
     later="--attachable --aux-address --config-from --config-only --ingress --ip-range "
-    "--ipam-driver --ipam-opt --ipv6 --scope",
+    "--ipam-driver --ipam-opt --scope",
 )  # fmt: skip
 
 LS = Command(
@@ -289,10 +289,11 @@ CONNECT = Command(
     (
         Option("--alias", "one more name on it", value="NAME", many=True),
         Option("--ip", "an address on it, instead of any", value="ADDRESS"),
+        Option("--ip6", "an IPv6 address on it, instead of any", value="ADDRESS"),
     ),
     minimum=2,
     maximum=2,
-    later="--driver-opt --gw-priority --ip6 --link --link-local-ip",
+    later="--driver-opt --gw-priority --link --link-local-ip",
 )
 
 DISCONNECT = Command(

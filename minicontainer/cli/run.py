@@ -23,7 +23,7 @@ DOCKER_LATER = (
     "--cpu-percent --cpu-rt-period --cpu-rt-runtime --detach-keys --disable-content-trust "
     "--domainname --gpus --health-cmd --health-interval "
     "--health-retries --health-start-interval --health-start-period --health-timeout "
-    "--io-maxbandwidth --io-maxiops --ip6 --ipc --isolation --kernel-memory --link "
+    "--io-maxbandwidth --io-maxiops --ipc --isolation --kernel-memory --link "
     "--link-local-ip --log-driver --log-opt --memory-swappiness --net-alias "
     "--no-healthcheck --pid "
     "--restart --runtime --storage-opt --use-api-socket --uts "
@@ -52,6 +52,7 @@ OPTIONS = tuple(sorted((
     Option("--init", "run a tiny init that passes signals on and reaps orphans"),
     Option("--interactive -i", "pass the standard input to the container"),
     Option("--ip", "an address on a network of yours, instead of any", value="ADDRESS"),
+    Option("--ip6", "an IPv6 address on a network of yours, instead of any", value="ADDRESS"),
     Option("--label -l", "set a label", value="NAME[=VALUE]", many=True),
     Option("--label-file", "read labels from a file", value="FILE", many=True),
     Option("--mac-address", "the adapter's, instead of one made from its address", value="MAC"),

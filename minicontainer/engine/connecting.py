@@ -37,7 +37,7 @@ def check(home: Home, settings: Settings) -> str:
         raise EngineError(
             "network-scoped alias is supported only for containers in user defined networks"
         )
-    if not defined and settings.endpoint.get("ip"):
+    if not defined and settings.endpoint.keys() & {"ip", "ip6"}:
         raise EngineError("user specified IP address is supported on user defined networks only")
     if word in networks.MODES:
         return word
@@ -93,6 +93,7 @@ def _check_shared(settings: Settings) -> None:
         (settings.names.get("ExtraHosts"), "custom host-to-IP mapping"),
         (settings.endpoint.get("mac"), "mac-address"),
         (settings.endpoint.get("ip"), "ip"),
+        (settings.endpoint.get("ip6"), "ip6"),
     ):
         if given:
             raise EngineError(f"conflicting options: {what} and the network mode")

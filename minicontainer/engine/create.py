@@ -37,8 +37,8 @@ class Settings:
     when they are missing. groups: names or numbers to add. ulimits: OCI rlimits. limits,
     devices, names, ports (PortBindings): docker's HostConfig fields (see `limits`, `naming`,
     `publishing`); exposed: as --expose; device_rules: `c 10:200 rwm`.
-    network: see `connecting.check`; endpoint: "ip", "mac" and "aliases" on it; more_networks: the
-    container is on these too.
+    network: see `connecting.check`; endpoint: "ip", "ip6", "mac" and "aliases" on it;
+    more_networks: the container is on these too.
     privileged, cap_add, cap_drop: as the options of `run`; security: what --security-opt says;
     userns: see `userns.choose`.
     """

@@ -114,8 +114,8 @@ def choose(
 ) -> dict[str, Any]:
     """What a container gets on a network; the caller holds the lock until it is saved.
 
-    wanted: "ip", "mac", "aliases" as they were asked for. others: its endpoints so far, by which
-    its way out may lead already. EngineError when an address is taken, or none is free.
+    wanted: "ip", "ip6", "mac", "aliases" as they were asked for. others: its endpoints so far, by
+    which its way out may lead already. EngineError when an address is taken, or none is free.
     """
     from ..network import addresses, bridge
 
@@ -126,26 +126,28 @@ def choose(
         for subnet in network["subnets"]
         for each in (addresses.parse_subnet(subnet["Subnet"]),)
     }
-    subnet, gateway = subnets[4]
-    taken = [gateway, *(endpoint["address4"] for endpoint in on_it)]
-    address = wanted.get("ip") or ""
-    if address:
+
+    def place_of(version: int, address: str, start: int) -> int:
+        subnet, gateway = subnets[version]
+        taken = [gateway, *(each[f"address{version}"] for each in on_it)]
+        if not address:
+            return addresses.free(subnet, filter(None, taken), start if start < subnet.size else 2)
         if not subnet.has(address):
             raise EngineError(
                 f"invalid address {address}: it is not one for containers of the network "
                 f"{network['name']} ({subnet})"
             )
-        if address in taken:
+        number = subnet.number(address) or 0
+        if subnet.address(number) in taken:
             raise EngineError(f"address {address} is already in use on network {network['name']}")
-        place = subnet.number(address) or 0
-    else:
-        place = addresses.free(subnet, taken, 1)
-    place6 = 0
+        return number
+
+    place, place6, address6 = place_of(4, wanted.get("ip") or "", 1), 0, wanted.get("ip6") or ""
     if 6 in subnets:
-        subnet6, gateway6 = subnets[6]
         # Beside each other: 172.17.0.5 and fd…::5. As unique as the one, as long as there is room.
-        taken6 = [gateway6, *(each["address6"] for each in on_it if each["address6"])]
-        place6 = addresses.free(subnet6, taken6, place if place < subnet6.size else 2)
+        place6 = place_of(6, address6, place)
+    elif address6:
+        raise EngineError(f"invalid address {address6}: network {network['name']} has no IPv6")
     used = {each["interface"] for each in others}
     number = next(n for n in range(len(used) + 1) if f"eth{n}" not in used)
     return {

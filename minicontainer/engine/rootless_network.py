@@ -52,6 +52,7 @@ def check(word: str, settings: Settings) -> str:
         )
     for what, given in (
         ("--ip", settings.endpoint.get("ip")),
+        ("--ip6", settings.endpoint.get("ip6")),
         ("--mac-address", settings.endpoint.get("mac")),
         ("--network-alias", settings.endpoint.get("aliases")),
         ("a published port of SCTP", any(port.endswith("/sctp") for port in settings.ports)),

@@ -245,6 +245,33 @@ def test_an_address_of_ones_own(engine: Engine) -> None:
     assert ask(engine, "hostname -i", "--ip", "10.1.0.7").split()[0] == "10.1.0.7"
 
 
+def test_an_ipv6_address_of_ones_own(engine: Engine) -> None:
+    engine.run("network", "create", *SUBNET, "--subnet", "fd00:1::/64", "shop")
+    web = start(engine, "web", "--ip6", "fd00:1::0:77")["NetworkSettings"]["Networks"]["shop"]
+    assert web["GlobalIPv6Address"] == "fd00:1::77"
+    shown = inside(engine, "web", "-6", "address", "show", "eth0", "scope", "global")
+    assert shown[0]["addr_info"][0]["local"] == "fd00:1::77"
+    for address, said in (
+        ("fd00:1::77", "address fd00:1::77 is already in use on network shop"),
+        ("fd00:1::1", "address fd00:1::1 is already in use on network shop"),
+        ("fd00:1::", "it is not one for containers of the network shop (fd00:1::/64)"),
+        ("fd00:2::7", "it is not one for containers of the network shop (fd00:1::/64)"),
+        ("10.1.0.7", "invalid IPv6 address: 10.1.0.7"),
+    ):
+        words = ("run", "--rm", "--network", "shop", "--ip6", address, "starter", "true")
+        assert fails(engine, *words).endswith(said)
+    assert fails(engine, "run", "--ip6", "fd00::8", "starter", "true") == (
+        "user specified IP address is supported on user defined networks only"
+    )
+    engine.run("network", "create", "--ipv6=false", "plain")
+    assert fails(engine, "network", "connect", "--ip6", "fd00:1::9", "plain", "web") == (
+        "invalid address fd00:1::9: network plain has no IPv6"
+    )
+    engine.run("network", "create", "--subnet", "fd00:2::/64", "stock")
+    engine.run("network", "connect", "--ip6", "fd00:2::9", "stock", "web")
+    assert endpoint(engine, "web", "stock")["GlobalIPv6Address"] == "fd00:2::9"
+
+
 def test_a_network_that_is_full(engine: Engine) -> None:
     engine.run("network", "create", "--subnet", "10.1.0.0/30", "shop")
     start(engine, "web")
@@ -324,6 +351,7 @@ def test_in_anothers_network(engine: Engine) -> None:
         (("--add-host", "a:192.0.2.1"), "custom host-to-IP mapping"),
         (("--mac-address", "02:00:00:00:00:01"), "mac-address"),
         (("--ip", "10.1.0.2"), "ip"),
+        (("--ip6", "fd00::2"), "ip6"),
     ):
         joining = ("run", "--network", "container:web", *option, "starter", "true")
         assert fails(engine, *joining) == f"conflicting options: {what} and the network mode"
