@@ -29,6 +29,7 @@ def command(*words: str | Path, cache: Path = Path("/nowhere")) -> subprocess.Co
     )
 
 
+@pytest.mark.host
 def test_list_names_every_chapter() -> None:
     lines = command("list").stdout.splitlines()
     assert len(lines) == len(stages.chapters()) + 1
@@ -123,12 +124,14 @@ def test_look_has_a_row_for_each_stage(tmp_path: Path) -> None:
     assert names["04 identity"] == names["engine"] == "container"
 
 
+@pytest.mark.host
 def test_diff_shows_what_is_new() -> None:
     new = [line for line in command("diff", "2").stdout.splitlines() if line.startswith("+")]
     assert "+        chroot.chroot(rootfs)" in new
     assert "+++ chapters/ch01_process/container.py" in command("diff", "1").stdout
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -147,6 +150,7 @@ def test_a_wrong_word_is_told_in_one_line(words: list[str], said: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.host
 def test_the_exercises_say_that_they_are_to_come() -> None:
     done = command("start", "3")
     assert done.returncode == 2
@@ -171,6 +175,7 @@ def find(monkeypatch: pytest.MonkeyPatch, **changes: object) -> tuple[int, list[
     return doctor.report(doctor.examine(), said.append), said
 
 
+@pytest.mark.host
 def test_the_doctor_says_what_is_missing_for_whom_and_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -187,6 +192,7 @@ def test_the_doctor_says_what_is_missing_for_whom_and_what_to_do(
     assert said[-1].endswith(" to mend.")
 
 
+@pytest.mark.host
 def test_what_only_a_later_chapter_needs_is_no_reason_to_mend(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -196,6 +202,7 @@ def test_what_only_a_later_chapter_needs_is_no_reason_to_mend(
     assert said[:2] == ["later  a feature (chapter 99)", "       to do: wait"]
 
 
+@pytest.mark.host
 def test_on_another_system_the_doctor_sends_to_the_vm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     code, said = find(monkeypatch)
@@ -204,6 +211,7 @@ def test_on_another_system_the_doctor_sends_to_the_vm(monkeypatch: pytest.Monkey
     assert said[1] == "       to do: take the book's Linux VM: ./dev vm up"
 
 
+@pytest.mark.host
 def test_an_old_python_is_told_so() -> None:
     pretend = "import sys; sys.version_info = (3, 10, 2); sys.version = '3.10.2 x'; import chapters"
     done = subprocess.run(

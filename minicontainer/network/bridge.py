@@ -45,7 +45,7 @@ def create(links: Backend, network: Mapping[str, Any]) -> bool:
         links.delete(name)
         links.add_bridge(name, mac, network["mtu"] or MTU)
     try:
-        _refuse_advertisements(name)
+        _set_up_ipv6(name)
         for subnet in subnets:
             length = subnet["Subnet"].partition("/")[2]
             links.add_address(name, f"{subnet['Gateway']}/{length}")
@@ -125,9 +125,15 @@ def lead_out(inner: Backend, endpoint: Mapping[str, Any]) -> None:
                     raise
 
 
-def _refuse_advertisements(name: str) -> None:
-    """The host's way out must not be what a container claims to be (router advertisements)."""
-    path = f"{_SETTINGS}/{name}/accept_ra"
-    if os.path.exists(path):
-        with open(path, "w") as file:
-            file.write("0")
+def _set_up_ipv6(name: str) -> None:
+    """Two things that the kernel would do by itself (Linux, networking/ip-sysctl.rst).
+
+    accept_ra: the host's way out must not be what a container claims to be. accept_dad: while it
+    asks whether somebody has the bridge's own address, for a second or two, the host looks for no
+    container, and whoever calls one from outside waits.
+    """
+    for setting in ("accept_ra", "accept_dad"):
+        path = f"{_SETTINGS}/{name}/{setting}"
+        if os.path.exists(path):
+            with open(path, "w") as file:
+                file.write("0")

@@ -81,6 +81,7 @@ def test_the_supervisor_keeps_nothing_of_the_callers(engine: Engine, starter: st
     assert links == {"/dev/null"}
 
 
+@pytest.mark.host
 def test_a_failed_start_is_told(engine: Engine, starter: str) -> None:
     done = engine.run("run", "-d", "--name", "bad", starter, "no-such", check=False)
     assert done.returncode == 127
@@ -104,6 +105,7 @@ def test_rm_when_it_ends(engine: Engine, starter: str) -> None:
     assert os.listdir(engine.root / "names") == [".lock"]
 
 
+@pytest.mark.host
 def test_logs(engine: Engine, starter: str) -> None:
     script = "echo one; echo two >&2; printf 'h\\303\\251 \"q\"\\n'; printf three"
     detach(engine, starter, script, "--name", "web")
@@ -126,6 +128,7 @@ def test_logs(engine: Engine, starter: str) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.host
 def test_logs_follow_to_the_end(engine: Engine, starter: str) -> None:
     script = "trap 'echo bye; exit' TERM; echo one; " + FOREVER
     detach(engine, starter, script, "--name", "web")
@@ -182,6 +185,7 @@ def test_kill(engine: Engine, starter: str) -> None:
     assert done.returncode == 1 and "is not running" in done.stderr
 
 
+@pytest.mark.host
 def test_wait_for_one_that_runs(engine: Engine, starter: str) -> None:
     detach(engine, starter, "read line; exit 3", "--name", "web", "-i")
     waiting = engine.start("wait", "web")
@@ -191,6 +195,7 @@ def test_wait_for_one_that_runs(engine: Engine, starter: str) -> None:
     assert output == "137\n"
 
 
+@pytest.mark.host
 def test_rm(engine: Engine, starter: str) -> None:
     detach(engine, starter, "sleep 1000", "--name", "web")
     done = engine.run("rm", "web", "nope", check=False)
@@ -240,6 +245,7 @@ def test_exec_in_the_background(engine: Engine, starter: str) -> None:
     engine.run("rm", "-f", "web")
 
 
+@pytest.mark.host
 def test_exec_where_nothing_runs(engine: Engine, starter: str) -> None:
     engine.run("run", "--name", "web", starter, "true")
     id = engine.output("ps", "-aq", "--no-trunc")
@@ -249,6 +255,7 @@ def test_exec_where_nothing_runs(engine: Engine, starter: str) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.host
 def test_ps_filters(engine: Engine, starter: str) -> None:
     detach(engine, starter, "sleep 1000", "--name", "front", "-l", "tier=web", "-l", "env=test")
     engine.run("run", "--name", "back", "-l", "tier=db", starter, "sh", "-c", "exit 3", check=False)
@@ -275,6 +282,7 @@ def test_ps_filters(engine: Engine, starter: str) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.host
 def test_inspect(engine: Engine, starter: str, tmp_path: Path) -> None:
     volume = f"{tmp_path}:/data:ro"
     detach(engine, starter, "sleep 1000", "--name", "web", "-v", volume, "-e", "A=1", "--rm")
@@ -295,6 +303,7 @@ def test_inspect(engine: Engine, starter: str, tmp_path: Path) -> None:
     assert engine.run("container", "inspect", starter, check=False).returncode == 1
 
 
+@pytest.mark.host
 def test_an_image_in_use_stays(engine: Engine, starter: str) -> None:
     detach(engine, starter, "sleep 1000", "--name", "web")
     done = engine.run("rmi", starter, check=False)
@@ -304,6 +313,7 @@ def test_an_image_in_use_stays(engine: Engine, starter: str) -> None:
     assert engine.output("images", "-q") == ""
 
 
+@pytest.mark.host
 def test_prune(engine: Engine, starter: str) -> None:
     id = detach(engine, starter, "sleep 1000", "--name", "kept")
     engine.run("run", "--name", "gone", starter, "true")
@@ -312,6 +322,7 @@ def test_prune(engine: Engine, starter: str) -> None:
     assert engine.output("ps", "-aq", "--no-trunc") == id
 
 
+@pytest.mark.host
 def test_commands_beside_each_other(engine: Engine, starter: str) -> None:
     """Every command looks for what killed engines left: none may take a living one for killed."""
     commands = []
@@ -325,6 +336,7 @@ def test_commands_beside_each_other(engine: Engine, starter: str) -> None:
     assert len(engine.output("ps", "-q").splitlines()) == 6
 
 
+@pytest.mark.host
 def test_a_damaged_record(engine: Engine, starter: str) -> None:
     engine.run("run", "--name", "web", starter, "true")
     id = engine.output("ps", "-aq", "--no-trunc")
@@ -336,6 +348,7 @@ def test_a_damaged_record(engine: Engine, starter: str) -> None:
     assert os.listdir(engine.root / "names") == [".lock"]
 
 
+@pytest.mark.host
 def test_info(engine: Engine, starter: str) -> None:
     detach(engine, starter, "sleep 1000")
     engine.run("run", starter, "true")

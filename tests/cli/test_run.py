@@ -28,6 +28,7 @@ def test_what_a_container_sees(engine: Engine, starter: str) -> None:
     assert lines[3:] == ["/", "eth0", "lo"]
 
 
+@pytest.mark.host
 def test_the_environment(engine: Engine, starter: str, tmp_path: Path) -> None:
     file = tmp_path / "env"
     file.write_text("FROM_FILE=1\n")
@@ -63,6 +64,7 @@ def test_exit_codes(
     assert os.listdir(engine.root / "containers") == []
 
 
+@pytest.mark.host
 def test_a_script_without_its_interpreter(engine: Engine, starter: str, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("#!/no/such\n")
@@ -72,11 +74,13 @@ def test_a_script_without_its_interpreter(engine: Engine, starter: str, tmp_path
     assert "interpreter" in done.stderr
 
 
+@pytest.mark.host
 def test_the_streams_stay_apart(engine: Engine, starter: str) -> None:
     done = engine.run("run", "--rm", starter, "sh", "-c", "echo out; echo err >&2")
     assert (done.stdout, done.stderr) == ("out\n", "err\n")
 
 
+@pytest.mark.host
 def test_much_output_arrives_whole(engine: Engine, starter: str) -> None:
     done = engine.run("run", "--rm", starter, "seq", "100000")
     assert done.stdout == "".join(f"{number}\n" for number in range(1, 100001))
@@ -124,6 +128,7 @@ def test_workdir_is_made(engine: Engine, starter: str) -> None:
     assert done.returncode == 125
 
 
+@pytest.mark.host
 def test_entrypoint(engine: Engine, starter: str) -> None:
     output = engine.output("run", "--rm", "--entrypoint", "echo", starter, "a", "b")
     assert output == "a b"
@@ -186,6 +191,7 @@ def test_init_reaps_and_passes_the_code_on(engine: Engine, starter: str) -> None
     assert done.returncode == 127
 
 
+@pytest.mark.host
 def test_cidfile(engine: Engine, starter: str, tmp_path: Path) -> None:
     file = tmp_path / "cid"
     engine.run("run", "--cidfile", file, "--name", "web", starter, "true")
@@ -198,6 +204,7 @@ def test_cidfile(engine: Engine, starter: str, tmp_path: Path) -> None:
     assert len(os.listdir(engine.root / "containers")) == 1
 
 
+@pytest.mark.host
 def test_a_name_in_use(engine: Engine, starter: str) -> None:
     engine.run("run", "--name", "web", starter, "true")
     id = engine.output("ps", "-aq", "--no-trunc")
@@ -211,6 +218,7 @@ def test_a_name_in_use(engine: Engine, starter: str) -> None:
     assert os.listdir(engine.root / "containers") == [id]
 
 
+@pytest.mark.host
 def test_a_failed_start_is_kept_unless_rm(engine: Engine, starter: str) -> None:
     engine.run("run", "--name", "bad", starter, "no-such", check=False)
     (found,) = json.loads(engine.output("inspect", "bad"))
@@ -220,6 +228,7 @@ def test_a_failed_start_is_kept_unless_rm(engine: Engine, starter: str) -> None:
     assert os.listdir(engine.run_root) == []
 
 
+@pytest.mark.host
 def test_without_rm_the_container_stays(engine: Engine, starter: str) -> None:
     engine.run("run", "--name", "web", starter, "sh", "-c", "echo hi; exit 3", check=False)
     state = json.loads(engine.output("inspect", "-f", "{{json .State}}", "web"))
@@ -240,6 +249,7 @@ def test_signals_are_passed_on(engine: Engine, starter: str, number: signal.Sign
     assert (output, running.returncode) == ("got\n", 9)
 
 
+@pytest.mark.host
 def test_signals_are_kept_without_sig_proxy(engine: Engine, starter: str) -> None:
     """We supervise, so our end is the container's; but in order: nothing is left."""
     script = "trap 'echo got' TERM; echo ready; while :; do sleep 0.05; done"
@@ -272,6 +282,7 @@ def test_explain(engine: Engine, starter: str) -> None:
     assert "ch 05" in proc
 
 
+@pytest.mark.host
 def test_many_at_once(engine: Engine, starter: str) -> None:
     running = [engine.start("run", "--rm", starter, "echo", str(n)) for n in range(20)]
     for number, one in enumerate(running):
@@ -289,6 +300,7 @@ def test_many_in_a_row(engine: Engine, starter: str) -> None:
     assert os.listdir(engine.run_root) == os.listdir(engine.root / "containers") == []
 
 
+@pytest.mark.host
 def test_without_root_and_with_roots_directories(tmp_path: Path) -> None:
     """What an ordinary user can do is in tests/engine/test_rootless.py."""
     engine = Engine(tmp_path)
@@ -303,6 +315,7 @@ def test_without_root_and_with_roots_directories(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[1].endswith("or run it as root: sudo minicontainer …")
 
 
+@pytest.mark.host
 @pytest.mark.tools("busybox")
 def test_an_image_from_an_archive_that_is_not_unpacked_is_unpacked(
     engine: Engine, starter: str
@@ -334,6 +347,7 @@ def test_a_full_disk_behind_the_output_is_not_the_end(
     assert engine.output("logs", "ff") == "hi"
 
 
+@pytest.mark.host
 def test_what_runs_has_not_finished(engine: Engine, starter: str) -> None:
     engine.run("run", "-d", "--name", "web", starter, "sleep", "1000")
     finished = engine.output("inspect", "-f", "{{.State.FinishedAt}}", "web")
@@ -342,6 +356,7 @@ def test_what_runs_has_not_finished(engine: Engine, starter: str) -> None:
     assert engine.output("inspect", "-f", "{{.State.Status}}", "never") == "created"
 
 
+@pytest.mark.host
 def test_networks_that_there_are_not(engine: Engine, starter: str) -> None:
     for name, said in (
         ("foo", "network foo not found"),

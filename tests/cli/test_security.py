@@ -88,6 +88,7 @@ def test_options_change_what_is_found(engine: Engine, starter: str) -> None:
     assert "/sys" not in found["KernelPaths"]["Writable"]
 
 
+@pytest.mark.host
 def test_in_words(engine: Engine, starter: str) -> None:
     start(engine, starter, "--cap-drop", "ALL", "--cap-add", "NET_ADMIN")
     words = engine.output("inspect", "--security", "web")
@@ -147,6 +148,7 @@ def test_a_user_is_told_what_a_program_could_give(engine: Engine, starter: str) 
     assert "set-user-ID" in words and "CAP_KILL  send signals" in words
 
 
+@pytest.mark.host
 def test_templates_and_what_does_not_run(engine: Engine, starter: str) -> None:
     start(engine, starter)
     template = "{{.Capabilities.NoNewPrivileges}}"
@@ -174,6 +176,7 @@ def test_a_dev_that_is_a_link_out_of_the_container(
     assert pid
 
 
+@pytest.mark.host
 def test_the_deepest_mount_counts() -> None:
     rows = [
         "1 0 0:1 / / rw - overlay overlay rw",
@@ -191,6 +194,7 @@ def test_the_deepest_mount_counts() -> None:
     assert (odd.root, odd.readonly) == ("/x y", True)
 
 
+@pytest.mark.host
 def test_a_mapped_user_and_a_filter_in_words() -> None:
     found = {"Uid": 0, "Gid": 0, "Groups": [], "HostUid": 100000}
     assert list(security._user(found))[1] == "that is user 100000 of the host"

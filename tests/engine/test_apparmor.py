@@ -25,6 +25,7 @@ DEFAULT = f"{apparmor.DEFAULT} (enforce)"
 ABSENT = "this machine has no AppArmor"
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("given", "profile"),
     [
@@ -40,12 +41,14 @@ def test_the_option(given: list[str], profile: str) -> None:
     assert (options.apparmor, options.shown) == (profile, given)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("option", ["apparmor", "apparmor=", "apparmor=a\nexec b", "label"])
 def test_the_option_malformed(option: str) -> None:
     with pytest.raises(EngineError, match="invalid --security-opt"):
         security.Options([option])
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("asked", "privileged", "with_default", "without"),
     [
@@ -67,6 +70,7 @@ def test_which_profile(
     assert apparmor.choose(record) == with_default
 
 
+@pytest.mark.host
 def test_why_there_is_no_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "is_enabled", lambda: True)
     monkeypatch.setattr(kernel, "is_loaded", lambda profile: False)

@@ -105,6 +105,7 @@ def test_networks_and_terminals(user: Ordinary, network: str) -> None:
     assert "Read-only" in refused and (console, tty) == ("0:5", "/dev/pts/0")
 
 
+@pytest.mark.host
 def test_a_killed_engine_leaves_nothing_that_the_next_command_does_not_find(
     user: Ordinary,
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_killed_engine_leaves_nothing_that_the_next_command_does_not_find(
     assert user.output("ps", "--all", "--format", "{{.State}}") == "exited"
 
 
+@pytest.mark.host
 def test_with_a_single_user_everything_is_roots_and_a_word_says_so(tmp_path: Path) -> None:
     with ordinary.user(tmp_path, ranges=False) as user:
         made = user.run("image", "starter")
@@ -129,6 +131,7 @@ def test_with_a_single_user_everything_is_roots_and_a_word_says_so(tmp_path: Pat
         assert "1000 does not exist in the container's user namespace" in failed.stderr
 
 
+@pytest.mark.host
 def test_a_directory_of_somebody_elses_is_not_used(user: Ordinary) -> None:
     user.run("run", "--rm", "starter", "true")
     for path in (user.run_root, Path(f"{user.run_root}.users")):
@@ -143,6 +146,7 @@ def test_a_directory_of_somebody_elses_is_not_used(user: Ordinary) -> None:
     assert user.run("ps").returncode == 0
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
@@ -222,6 +226,7 @@ def test_an_image_is_unpacked_as_far_as_a_user_can(user: Ordinary, tmp_path: Pat
     assert "/d/old" in user.output("run", "--rm", "base", "sh", "-c", "echo /d/*").split()
 
 
+@pytest.mark.host
 def test_many_first_commands_at_once_share_one_namespace(user: Ordinary) -> None:
     command = ["run", "--detach", "starter", "sh", "-c", "readlink /proc/self/ns/user; sleep 1000"]
     started = [user.start(*command) for _ in range(6)]
@@ -240,6 +245,7 @@ def test_what_it_can_do_is_told_as_it_is(user: Ordinary) -> None:
     assert re.search(r"user +its own", told)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("options", "words"),
     [

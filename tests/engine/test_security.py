@@ -28,6 +28,7 @@ def choose(add: list[str], drop: list[str], privileged: bool = False) -> list[st
     return security.choose_capabilities(add, drop, privileged=privileged)
 
 
+@pytest.mark.host
 def test_capabilities() -> None:
     assert choose([], []) == capabilities.DEFAULT
     assert "CAP_MKNOD" in capabilities.DEFAULT
@@ -45,6 +46,7 @@ def test_privileged_is_all_that_the_engine_has() -> None:
     assert capabilities.mask(choose([], ["ALL"], privileged=True)) == AVAILABLE
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("add", "drop", "words"),
     [
@@ -60,6 +62,7 @@ def test_unknown_capabilities(add: list[str], drop: list[str], words: str) -> No
     assert (caught.value.message, caught.value.exit_code) == (words, 125)
 
 
+@pytest.mark.host
 def test_what_the_engine_does_not_have_it_does_not_promise(monkeypatch: pytest.MonkeyPatch) -> None:
     bounding = AVAILABLE & ~capabilities.mask(["SYS_TIME"])
     monkeypatch.setattr(capabilities, "read", lambda: {"CapBnd": bounding})
@@ -68,6 +71,7 @@ def test_what_the_engine_does_not_have_it_does_not_promise(monkeypatch: pytest.M
     assert "CAP_SYS_TIME" not in choose(["ALL"], []) + choose([], [], privileged=True)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("given", "no_new_privileges", "system_paths"),
     [
@@ -85,6 +89,7 @@ def test_security_options(given: list[str], no_new_privileges: bool, system_path
     assert options.system_paths == system_paths
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     "option", ["", "foo", "foo=bar", "no-new-privileges:maybe", "systempaths=x", "systempaths"]
 )
@@ -171,6 +176,7 @@ def test_system_paths(engine: Engine, starter: str) -> None:
     assert sh(engine, starter, "mount -t tmpfs x /mnt 2>/dev/null || echo no", *option) == ["no"]
 
 
+@pytest.mark.host
 @pytest.mark.root
 def test_inspect_says_what_was_asked_for(engine: Engine, starter: str) -> None:
     engine.run(

@@ -125,6 +125,7 @@ def test_without_idmapped_mounts_a_layer_is_copied_once_and_goes_with_the_image(
     assert not copy.exists()
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("text", "uids", "gids"),
     [
@@ -140,6 +141,7 @@ def test_whose_ranges(
     assert userns.choose(text) == ({"uids": uids, "gids": gids} if uids else {})
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -154,6 +156,7 @@ def test_what_cannot_be(text: str, words: str) -> None:
         userns.choose(text)
 
 
+@pytest.mark.host
 def test_a_range_with_the_hosts_root_is_refused(tmp_path: Path) -> None:
     given = subids.given(tmp_path, "minicontainer:0:65536\n")
     with given, pytest.raises(EngineError, match="the host's root"):

@@ -19,6 +19,7 @@ def v1(wanted: dict[str, Any], *there: str) -> list[tuple[str, str]]:
     return resources.to_v1(wanted, has=lambda file: file in there)
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("shares", "weight"), [(2, 1), (100, 4), (512, 20), (1024, 39), (262144, 10000), (1, 1)]
 )
@@ -27,6 +28,7 @@ def test_shares_become_a_weight(shares: int, weight: int) -> None:
     assert resources.weight_of_shares(shares) == weight
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(("blkio", "weight"), [(10, 1), (100, 910), (500, 4950), (1000, 10000)])
 def test_a_block_weight_is_stretched(blkio: int, weight: int) -> None:
     assert resources.weight_of_blkio(blkio) == weight
@@ -35,6 +37,7 @@ def test_a_block_weight_is_stretched(blkio: int, weight: int) -> None:
 MIB = 1 << 20
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("wanted", "new", "old"),
     [
@@ -80,12 +83,14 @@ def test_words_become_files(wanted: Any, new: Any, old: Any) -> None:
     assert v1(wanted) == old
 
 
+@pytest.mark.host
 def test_the_scheduler_decides_the_name_of_the_weight() -> None:
     wanted = {"blockIO": {"weight": 300}}
     assert v2(wanted, "io.bfq.weight") == [("io.bfq.weight", "300")]
     assert v1(wanted, "blkio.bfq.weight") == [("blkio.bfq.weight", "300")]
 
 
+@pytest.mark.host
 def test_no_limit_on_swap_is_written_where_swap_is_counted() -> None:
     wanted = {"memory": {"swap": -1}}
     assert v1(wanted) == []
@@ -93,6 +98,7 @@ def test_no_limit_on_swap_is_written_where_swap_is_counted() -> None:
     assert v1(wanted, file) == [(file, "-1")]
 
 
+@pytest.mark.host
 def test_unified_is_written_as_it_is_line_by_line() -> None:
     wanted = {"unified": {"memory.high": "1048576", "io.max": "8:0 rbps=1\n8:16 rbps=2"}}
     assert v2(wanted) == [
@@ -105,6 +111,7 @@ def test_unified_is_written_as_it_is_line_by_line() -> None:
             v2({"unified": {name: "1"}})
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
@@ -122,6 +129,7 @@ def test_what_nobody_gives_is_refused(wanted: Any, words: str) -> None:
             convert(wanted)
 
 
+@pytest.mark.host
 def test_swap_without_memory_is_refused() -> None:
     with pytest.raises(EngineError, match="needs a limit on memory"):
         v2({"memory": {"swap": 5}})

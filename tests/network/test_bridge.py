@@ -120,6 +120,15 @@ def test_no_container_is_the_hosts_router(host: Host) -> None:
     assert host.call(lambda: Path(ACCEPT_RA).read_text()) == "0\n"
 
 
+def test_the_host_looks_for_its_containers_at_once(host: Host, container: Namespace) -> None:
+    """Not after a second of looking for duplicates of the bridge's own link-local address."""
+    host.create()
+    host.plug(container)
+    flags = [each for each in shown(host, "address", "show", "br0")[0]["addr_info"]]
+    assert [each["local"] for each in flags if each.get("tentative")] == []
+    assert any(each["scope"] == "link" for each in flags)
+
+
 def test_a_bridge_that_is_there_stays_as_it_is(host: Host) -> None:
     assert host.create()
     before = link(host, "br0")["ifindex"]

@@ -78,12 +78,14 @@ PORTS = [
 # ---------------------------------------------------------------------------------------- the text
 
 
+@pytest.mark.host
 def test_the_names_of_two_data_roots_differ() -> None:
     assert firewall.table("") == "minicontainer"
     assert firewall.table("0a1b2c") == "minicontainer_0a1b2c"
     assert "minicontainer_0a1b2c" in firewall.ruleset("0a1b2c", [], [], [])
 
 
+@pytest.mark.host
 def test_a_change_is_only_elements_and_its_removal_names_the_same() -> None:
     added = firewall.added("", [ENDPOINTS["a"]], PORTS[:1]).splitlines()
     removed = firewall.removed("", [ENDPOINTS["a"]], PORTS[:1]).splitlines()
@@ -92,17 +94,20 @@ def test_a_change_is_only_elements_and_its_removal_names_the_same() -> None:
     assert [line.split()[3:5] for line in added] == [line.split()[3:5] for line in removed]
 
 
+@pytest.mark.host
 def test_loopback_is_left_to_the_relay() -> None:
     for ip in ("127.0.0.1", "127.3.2.1", "::1", "fe80::1"):
         assert firewall.added("", [], [port("a", 1, 1, ip=ip)]) == ""
 
 
+@pytest.mark.host
 def test_a_port_without_an_address_of_that_version_is_left_to_the_relay() -> None:
     only4 = {**port("a", 5001, 5000), "address6": ""}
     assert "any6" not in firewall.added("", [], [only4])
     assert firewall.added("", [], [{**only4, "hostIp": "2001:db8::1"}]) == ""
 
 
+@pytest.mark.host
 def test_the_link_local_address_is_the_kernels() -> None:
     assert firewall.link_local("02:00:0a:58:00:02") == "fe80::aff:fe58:2"  # RFC 4291: 00 <-> 02
 
@@ -588,6 +593,7 @@ def test_the_whole_is_written_again_after_somebody_flushed_all(lab: Lab) -> None
     assert ask(lab, "outside", "192.0.2.1", 5001, "a") == "192.0.2.2"
 
 
+@pytest.mark.host
 def test_a_machine_without_nft_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(nft, "_PLACES", "")

@@ -152,6 +152,7 @@ def test_a_filter_that_cannot_be_loaded_stops_the_start(tmp_path: Path, rootfs: 
         bundle.run(tmp_path, filter=seccomp.Filter(b"\0" * 8))
 
 
+@pytest.mark.host
 @pytest.mark.parametrize(
     ("profile", "words"),
     [
