@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{given.command}: the exercises are not written yet; see: python3 -m chapters list")
         return 2
     if rest:
-        parser.error(f"unknown argument: {rest[0]}")
+        commands.choices[given.command].error(f"unknown argument: {rest[0]}")
     try:
         code: int = globals()[f"do_{given.command}"](given)
         return code
@@ -115,7 +115,10 @@ def do_attack(given: argparse.Namespace) -> int:
     chapter = find_chapter(given.chapter)
     on = [find_stage(name) for name in given.on] or attacks.default_stages(chapter["number"])
     ground.enter_stand_in()
-    verdicts = attacks.make(chapter, on, given.verbose)
+    try:
+        verdicts = attacks.make(chapter, on, given.verbose)
+    except RuntimeError as error:  # it was not stopped: it was never made
+        raise EngineError(str(error)) from None
     if given.json:
         Path(given.json).write_text(json.dumps(verdicts))
     return 0

@@ -20,6 +20,7 @@ if [ -e /proc/self ]; then
     echo "mounts: $(grep -c . /proc/self/mounts)"
     echo "root is: $(sed -n 's|^[^ ]* / \([^ ]*\) .*|\1|p' /proc/self/mounts | tail -n 1)"
     echo "IPC namespace: $(readlink /proc/self/ns/ipc | tr -dc 0-9)"
+    echo "adapters: $(sed -n 's/ *\([^ ]*\):.*/\1/p' /proc/self/net/dev | tr '\n' ' ')"
     echo "capabilities: $(sed -n 's/^CapEff:[^1-9a-f]*//p' /proc/self/status)"
 fi
 """

@@ -167,6 +167,50 @@ def test_the_doctor_finds_this_machine_well() -> None:
     assert "lacks" not in done.stdout
 
 
+def doctor_where(script: str) -> tuple[int, list[str]]:
+    """What the doctor says in a network of its own that was set up by a script."""
+    line = f"{script}; exec {sys.executable} -m chapters doctor"
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-ec", line],
+        cwd=CLONE, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert not done.stderr
+    return done.returncode, done.stdout.splitlines()
+
+
+@pytest.mark.root
+@pytest.mark.host
+@pytest.mark.tools("busybox", "strace", "ip", "nft")
+def test_the_doctor_says_what_the_networks_would_meet() -> None:
+    code, said = doctor_where(
+        "ip link add lan type veth peer name other; ip address add 10.12.7.7/16 dev lan; "
+        "ip link set other up; ip link set lan up; nft add table inet filter; "
+        "nft add chain inet filter f '{ type filter hook forward priority 0; policy drop; }'"
+    )
+    notes = [line for line in said if line.startswith("note ") and "slower" not in line]
+    assert code == 0
+    assert notes[0] == (
+        "note   this host's way to 10.12.0.0/16, by lan, is cut off while the stage runs "
+        "(chapter 12)"
+    )
+    assert notes[1].startswith("note   this host's firewall drops what it forwards")
+    assert len(notes) == 2
+    assert not [line for line in doctor_where("ip link set lo up")[1] if line in notes]
+
+
+@pytest.mark.root
+@pytest.mark.host
+@pytest.mark.tools("busybox", "strace", "ip")
+def test_the_doctor_tries_what_the_networks_need(tmp_path: Path) -> None:
+    (tmp_path / "nft").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "nft").chmod(0o755)
+    code, said = doctor_where(f"PATH={tmp_path}:$PATH")
+    assert code == 1
+    assert "ok     a bridge, and a cable to it (chapter 12)" in said
+    lacks = "lacks  a firewall that translates addresses, and looks into bridges (chapter 13)"
+    assert said[said.index(lacks) + 1].startswith("       to do: apt-get install nftables")
+
+
 def find(monkeypatch: pytest.MonkeyPatch, **changes: object) -> tuple[int, list[str]]:
     """What the doctor says of a machine on which some things are otherwise."""
     for name, value in changes.items():

@@ -67,7 +67,7 @@ TERMINALS = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "g
 
 def run(rootfs: str, command: list[str]) -> int:
     """Run the command in the root file system; its exit code, or 128 + n after signal n."""
-    network, cable = -1, ""
+    network = -1
 
     def child() -> None:
         # Born inside, or where that cannot be (version 1): now, before anything is done.
@@ -123,9 +123,9 @@ def run(rootfs: str, command: list[str]) -> int:
     def connect(pid: int) -> None:
         # The other end of the cable is born in a network, so this must be there: now it is. It
         # stays as long as we hold it, and the cable with it.
-        nonlocal network, cable
+        nonlocal network
         network = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        cable = plug_in(host, network)
+        plug_in(host, network)
         gate.open(pid, USERS, USERS)
 
     # Docker's policy, as far as it is about this machine and what its root may do.
@@ -150,11 +150,11 @@ def run(rootfs: str, command: list[str]) -> int:
             try:
                 return process.run(child, NAMESPACES, group.descriptor, connect)
             finally:
-                unplug(host, network, cable)
+                unplug(host, network)
 
 
-def plug_in(host: links.Links, network: int) -> str:
-    """Connect a network with the bridge; the name of our end of the cable."""
+def plug_in(host: links.Links, network: int) -> None:
+    """Connect a network with the bridge."""
     with files.Lock(LOCK):
         bridge.create(host, NETWORK)
         # An address is taken as long as there is a cable of its number.
@@ -164,13 +164,14 @@ def plug_in(host: links.Links, network: int) -> str:
         container = links.inside(network, links.Links)
         bridge.plug(host, container, network, endpoint)
         container.close()
-    return f"chapter12-{number}"
 
 
-def unplug(host: links.Links, network: int, cable: str) -> None:
+def unplug(host: links.Links, network: int) -> None:
     """Take the cable away, and the bridge when it was the last; let the network go."""
     with files.Lock(LOCK):
-        host.delete(cable)
+        if network >= 0:
+            # By its far end: what has the name of the near one may be another's by now.
+            links.inside(network, lambda: links.Links().delete("eth0"))
         if not any(link.name.startswith("chapter12-") for link in host.links()):
             host.delete("chapter12")
             os.unlink(LOCK)

@@ -128,6 +128,23 @@ def test_who_stays_is_not_cut_off(stage: Container) -> None:
             assert not set(addresses(one)) & set(addresses(third))
 
 
+def test_it_takes_no_cable_away_but_its_own(stage: Container) -> None:
+    """Where somebody has pulled it out, its number and its name are the next one's."""
+    with stage.start() as one:
+        subprocess.run(
+            ["nsenter", f"--net=/proc/{one.pid}/ns/net", "ip", "link", "delete", "eth0"], check=True
+        )
+        with stage.start() as other:
+            one.end()
+            assert "UP" in cable(other)["flags"]
+            with (
+                network(other) as there,
+                there.listen(addresses(other)[0], 5000) as service,
+                socket.create_connection(service.getsockname(), 10),
+            ):
+                pass
+
+
 def test_a_name_without_a_file_is_its_own(stage: Container) -> None:
     """unix(7), "Abstract sockets": they belong to the network namespace."""
     name = f"\0chapter-12-test-{os.getpid()}"

@@ -138,7 +138,10 @@ class Place:
             wait(program)
             program.write(self.ground.rootfs / "bin" / "sender")
             with self.ground.running("sender"):
-                yield service
+                try:
+                    yield service
+                except TimeoutError:
+                    raise RuntimeError("the attack could not be made: nothing arrives") from None
 
 
 @contextlib.contextmanager

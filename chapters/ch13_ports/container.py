@@ -194,13 +194,16 @@ def lease(number: int) -> tuple[dict[str, object], dict[str, object]]:
 def unplug(host: links.Links, network: int, number: int) -> None:
     """Take its cable and rules away, and all when it was the last; let the network go."""
     with files.Lock(LOCK):
-        host.delete(f"chapter13-{number}")
-        if not any(link.name.startswith("chapter13-") for link in host.links()):
+        if network >= 0:
+            # By its far end: what has the name of the near one may be another's by now.
+            links.inside(network, lambda: links.Links().delete("eth0"))
+        cables = [link.name for link in host.links() if link.name.startswith("chapter13-")]
+        if not cables:
             forwarding.restore(FORWARDING)
             host.delete("chapter13")
             os.unlink(LOCK)
             nft.apply(firewall.gone(TAG))
-        elif number:
+        elif number and f"chapter13-{number}" not in cables:
             endpoint, port = lease(number)
             nft.apply(firewall.removed(TAG, [endpoint], [port]))
     if network >= 0:

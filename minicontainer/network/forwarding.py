@@ -14,6 +14,7 @@ from ..errors import EngineError
 CHAPTER = 13
 
 _SETTINGS = "/proc/sys/net"
+_ADAPTERS = f"{_SETTINGS}/ipv6/conf"
 _SWITCHES = {"ipv4": "ipv4/ip_forward", "ipv6": "ipv6/conf/all/forwarding"}
 
 
@@ -23,17 +24,24 @@ def enable(state: str) -> list[str]:
 
     state: the file that remembers it until the next boot. EngineError when the kernel refuses.
     """
-    guard: list[str] = jsonio.read(state) if os.path.exists(state) else []
+    before: dict[str, list[str]] = {"guard": [], "advertised": []}
+    if os.path.exists(state):
+        before = jsonio.read(state)
+    guard = before["guard"]
     for family, switch in _SWITCHES.items():
         path = f"{_SETTINGS}/{switch}"
         if not os.path.exists(path) or _read(path) != "0":
             continue  # no IPv6 here, or somebody forwards
         if family not in guard:
             guard.append(family)
-            files.write_atomic(state, jsonio.dumps(guard))  # first, or a kill leaves a router
+            if family == "ipv6":
+                before["advertised"] = _advertised("1")
+            files.write_atomic(state, jsonio.dumps(before))  # first, or a kill leaves a router
         try:
             if family == "ipv6":
-                _keep_advertised_routes()
+                # A host that forwards forgets the routers that advertise themselves, its own way
+                # out, unless accept_ra is 2 (Linux, networking/ip-sysctl.rst).
+                _accept(_advertised("1"), "2")
             _write(path, "1")
         except OSError as error:
             raise EngineError(
@@ -46,23 +54,28 @@ def enable(state: str) -> list[str]:
 def restore(state: str) -> None:
     """Switch it off again where it was off before us; nothing happens where we never did."""
     try:
-        guard: list[str] = jsonio.read(state)
+        before: dict[str, list[str]] = jsonio.read(state)
     except FileNotFoundError:
         return
-    for family in guard:
+    for family in before["guard"]:
         if os.path.exists(f"{_SETTINGS}/{_SWITCHES[family]}"):
             _write(f"{_SETTINGS}/{_SWITCHES[family]}", "0")
+    _accept([name for name in _advertised("2") if name in before["advertised"]], "1")
     os.unlink(state)
 
 
-def _keep_advertised_routes() -> None:
-    """A host that forwards forgets the routers that advertise themselves, its own way out, unless
-    accept_ra is 2 (Linux, networking/ip-sysctl.rst)."""
-    adapters = f"{_SETTINGS}/ipv6/conf"
-    for name in os.listdir(adapters):
-        path = f"{adapters}/{name}/accept_ra"
-        if _read(path) == "1":
-            _write(path, "2")
+def _advertised(value: str) -> list[str]:
+    """The adapters, `all` and `default` among them, whose accept_ra has this value."""
+    try:
+        names = os.listdir(_ADAPTERS)
+    except FileNotFoundError:
+        return []
+    return [name for name in names if _read(f"{_ADAPTERS}/{name}/accept_ra") == value]
+
+
+def _accept(names: list[str], value: str) -> None:
+    for name in names:
+        _write(f"{_ADAPTERS}/{name}/accept_ra", value)
 
 
 def _read(path: str) -> str:

@@ -52,5 +52,22 @@ def test_it_is_switched_off_again_where_it_was_off(host: Namespace, tmp_path: Pa
 def test_the_way_out_that_a_router_advertises_is_kept(host: Namespace, tmp_path: Path) -> None:
     host.ip("link add up0 type veth peer name up1")
     assert read(host, "/proc/sys/net/ipv6/conf/up0/accept_ra") == "1"
-    enable(host, tmp_path / "state")
-    assert read(host, "/proc/sys/net/ipv6/conf/up0/accept_ra") == "2"
+    host.write("/proc/sys/net/ipv6/conf/up1/accept_ra", "2")
+    for _ in range(2):
+        enable(host, tmp_path / "state")
+        assert accepted(host) == {"all": "2", "default": "2", "lo": "2", "up0": "2", "up1": "2"}
+    host.ip("link add late type veth peer name late1")
+    host.call(lambda: forwarding.restore(str(tmp_path / "state")))
+    assert accepted(host) == {
+        "all": "1", "default": "1", "lo": "1", "up0": "1", "up1": "2", "late": "2", "late1": "2"
+    }  # fmt: skip
+
+
+def accepted(host: Namespace) -> dict[str, str]:
+    """Of each adapter, whether it heeds routers that advertise themselves."""
+    return host.call(
+        lambda: {
+            path.parent.name: path.read_text().strip()
+            for path in Path("/proc/sys/net/ipv6/conf").glob("*/accept_ra")
+        }
+    )
