@@ -6,6 +6,7 @@ at that moment.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from ..errors import EngineError
@@ -45,7 +46,7 @@ def rebuild(home: Home, ended: str = "") -> None:
         return
     mark, defined = networks.tag(home), networks.all_of(home)
     state = f"{home.run}.forwarding"  # empty after a boot, as the switch is
-    if not defined:
+    if not defined and not _others_forward(state):
         nft.apply(firewall.gone(mark))
         forwarding.restore(state)
         return
@@ -54,6 +55,18 @@ def rebuild(home: Home, ended: str = "") -> None:
     endpoints = [endpoint for each in living for endpoint in each["endpoints"]]
     ports = [port for each in living for port in each["ports"]]
     nft.apply(firewall.ruleset(mark, defined, endpoints, ports, guard=guard))
+
+
+def _others_forward(state: str) -> bool:
+    """Whether somebody who came after us may rely on what we have switched on. It stays on for
+    them, and our table, which keeps the host from being a router for everybody."""
+    if not os.path.exists(state):
+        return False
+    links = networks.open_links()
+    try:
+        return any(link.kind in ("bridge", "tun", "wireguard") for link in links.links())
+    finally:
+        links.close()
 
 
 class Change:

@@ -180,14 +180,14 @@ def lay(
     inner: the links of the container's namespace, which its process `pid` is in. running: the
     rules come first, for its programs would not wait for them.
     """
-    from ..network import bridge
+    from ..network import bridge, forwarding
     from . import firewalling
 
     links = networks.open_links()
     namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     change = None
     try:
-        if bridge.create(links, network):
+        if bridge.create(links, network) or not forwarding.is_on():
             firewalling.rebuild(home)  # the endpoint is in it already
         else:
             change = firewalling.add(home, [endpoint], ports)

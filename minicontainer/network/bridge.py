@@ -7,13 +7,14 @@ containers' gateway: what is not for their own network they send there, and the 
 from __future__ import annotations
 
 import os
-from errno import EEXIST
+from errno import EACCES, EEXIST, EHOSTUNREACH
 
+from ..errors import EngineError
 from . import addresses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from .links import Backend
@@ -31,7 +32,9 @@ def create(links: Backend, network: Mapping[str, Any]) -> bool:
     """Make a network's bridge with the gateways' addresses, and switch it on; False when it is
     there already. network: "bridge", "mtu", and "subnets", each a "Subnet" and a "Gateway".
 
-    It is switched on last: one that is not was left by somebody who was killed, and is made anew.
+    It is switched on last: one that is not was left by somebody who was killed, and is made anew;
+    unless containers are on it, and it was somebody else who switched it off. EngineError when
+    another link leads to its addresses by now.
     """
     name, subnets = network["bridge"], network["subnets"]
     mac = addresses.hardware(subnets[0]["Gateway"])
@@ -42,18 +45,55 @@ def create(links: Backend, network: Mapping[str, Any]) -> bool:
             raise
         if links.is_up(name):
             return False
+        if _has_ports(links, name):
+            _switch_on(links, name, subnets)
+            return False
         links.delete(name)
         links.add_bridge(name, mac, network["mtu"] or MTU)
     try:
+        _refuse_others(links, subnets)
         _set_up_ipv6(name)
-        for subnet in subnets:
-            length = subnet["Subnet"].partition("/")[2]
-            links.add_address(name, f"{subnet['Gateway']}/{length}")
-        links.set_up(name)
+        _switch_on(links, name, subnets)
     except BaseException:
         links.delete(name)
         raise
     return True
+
+
+def _has_ports(links: Backend, name: str) -> bool:
+    there = links.links()
+    index = next((link.index for link in there if link.name == name), 0)
+    return any(link.master == index for link in there)
+
+
+def _switch_on(links: Backend, name: str, subnets: Sequence[Mapping[str, str]]) -> None:
+    for subnet in subnets:
+        _add_address(links, name, f"{subnet['Gateway']}/{subnet['Subnet'].partition('/')[2]}")
+    links.set_up(name)
+
+
+def _add_address(links: Backend, name: str, address: str) -> None:
+    """As `add_address`; nothing happens where it has the address, or where IPv6 is switched off."""
+    try:
+        links.add_address(name, address)
+    except OSError as error:
+        if error.errno != EEXIST and not (error.errno == EACCES and ":" in address):
+            raise
+
+
+def _refuse_others(links: Backend, subnets: Sequence[Mapping[str, str]]) -> None:
+    """They were free when the network was defined; a VPN or another engine may have come since."""
+    own = [addresses.parse_subnet(subnet["Subnet"]) for subnet in subnets]
+    for route in links.routes():
+        to = addresses.parse_subnet(route.to)
+        for subnet in own:
+            # A wider one leads there too, but less directly: ours goes first.
+            if to.length >= subnet.length and to.overlaps(subnet):
+                raise EngineError(
+                    f"the network's subnet {subnet} is in use: {route.link} leads to {to}",
+                    hint="make another network, with a --subnet of its own; the default one gets "
+                    "another by: minicontainer network prune",
+                )
 
 
 def endpoint(
@@ -103,7 +143,7 @@ def plug(links: Backend, inner: Backend, namespace: int, endpoint: Mapping[str, 
     for version in (4, 6):
         address = endpoint[f"address{version}"]
         if address:
-            inner.add_address(name, f"{address}/{endpoint[f'prefix{version}']}")
+            _add_address(inner, name, f"{address}/{endpoint[f'prefix{version}']}")
     inner.set_up(name)
     if os.path.isdir(_BRIDGED):
         # Or a container does not reach itself by its own published port.
@@ -114,14 +154,14 @@ def plug(links: Backend, inner: Backend, namespace: int, endpoint: Mapping[str, 
 
 def lead_out(inner: Backend, endpoint: Mapping[str, Any]) -> None:
     """Send what a container has for everywhere else to the gateways of a network; unless it has
-    found a way of its own."""
+    found a way of its own, or has IPv6 switched off."""
     for version, everywhere in ((4, "0.0.0.0/0"), (6, "::/0")):
         gateway = endpoint[f"gateway{version}"]
         if gateway:
             try:
                 inner.add_route(everywhere, gateway)
             except OSError as error:
-                if error.errno != EEXIST:
+                if error.errno != EEXIST and (error.errno, version) != (EHOSTUNREACH, 6):
                     raise
 
 

@@ -94,7 +94,8 @@ table inet TABLE {
 
 # A container sends with its own addresses alone, whatever its privileges. A neighbour
 # advertisement carries its claim in the message, from bit 64 on (RFC 4861, 4.4); the keyword for
-# it is younger than Debian 12.
+# it is younger than Debian 12. A VLAN's tag would hide it from the rules, and tag 0 is none to who
+# receives it: so there are no tags.
 _BRIDGE = """\
 table bridge TABLE
 delete table bridge TABLE
@@ -110,6 +111,7 @@ table bridge TABLE {
     iifname @links jump own
   }
   chain own {
+    ether type != { ip, ip6, arp } drop
     iifname . ether saddr != @senders drop
     iifname . ether saddr . ip saddr @senders4 accept
     iifname . arp saddr ether . arp saddr ip @senders4 accept
@@ -158,9 +160,12 @@ def gone(tag: str) -> str:
     return "".join(f"{verb} {name}" for name in names for verb in ("add", "delete"))
 
 
-def added(tag: str, endpoints: Iterable[Values], ports: Iterable[Values]) -> str:
-    """The change for a container that comes; nft refuses it where a port is another's."""
-    return "".join(_lines("add", tag, _of_container(endpoints, ports)))
+def added(tag: str, endpoints: Sequence[Values], ports: Iterable[Values]) -> str:
+    """The change for a container that comes; nft refuses it where a port is another's, or where
+    one of the tables is gone."""
+    # Its network's own element, once more: else a lost table would not be missed without a port.
+    bridges = [("inet", "within", f'"{e["bridge"]}" . "{e["bridge"]}"') for e in endpoints]
+    return "".join(_lines("add", tag, bridges + _of_container(endpoints, ports)))
 
 
 def removed(tag: str, endpoints: Iterable[Values], ports: Iterable[Values]) -> str:

@@ -51,6 +51,12 @@ def enable(state: str) -> list[str]:
     return guard
 
 
+def is_on() -> bool:
+    """Whether this host forwards all that it can."""
+    paths = [f"{_SETTINGS}/{switch}" for switch in _SWITCHES.values()]
+    return all(_read(path) != "0" for path in paths if os.path.exists(path))
+
+
 def restore(state: str) -> None:
     """Switch it off again where it was off before us; nothing happens where we never did."""
     try:

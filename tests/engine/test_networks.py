@@ -217,6 +217,42 @@ def test_the_default_network_comes_and_goes(engine: Engine) -> None:
     assert ask(engine, "echo back", network="bridge") == "back"
 
 
+def test_forwarding_stays_on_for_those_who_came_later(engine: Engine) -> None:
+    """And with it the rule that keeps the host from being everybody's router."""
+    switch = Path("/proc/sys/net/ipv4/ip_forward")
+    assert switch.read_text() == "0\n"
+    engine.run("network", "create", "shop")
+    ask(engine, "true")
+    subprocess.run(["ip", "link", "add", "docker0", "type", "bridge"], check=True)
+    try:
+        engine.run("network", "rm", "shop")
+        assert switch.read_text() == "1\n"
+        assert 'meta nfproto ipv4 meta iifkind != "bridge"' in ruleset()
+    finally:
+        subprocess.run(["ip", "link", "delete", "docker0"], check=True)
+    engine.run("network", "create", "shop")
+    engine.run("network", "rm", "shop")
+    assert (switch.read_text(), ruleset()) == ("0\n", "")
+
+
+def test_what_somebody_took_away_comes_back_with_the_next_container(
+    engine: Engine, outside: Outside
+) -> None:
+    engine.run("network", "create", "shop")
+    start(engine, "web")
+    for damage in (
+        "nft flush ruleset inet",
+        "nft flush ruleset bridge",
+        "echo 0 >/proc/sys/net/ipv4/ip_forward",
+    ):
+        subprocess.run(["sh", "-c", damage], check=True)
+        ask(engine, "true")
+        assert reaches(engine, "web", outside.address4), damage
+        assert [line.split()[1] for line in ruleset().splitlines() if line.startswith("table")] == [
+            "inet", "bridge",
+        ]  # fmt: skip
+
+
 # ------------------------------------------------------------------------- addresses and adapters
 
 

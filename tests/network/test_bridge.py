@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from minicontainer.errors import EngineError
 from minicontainer.kernel import syscalls
 from minicontainer.network import bridge
 from tests.network.backends import BACKENDS, EACH, link, names, opened, shown
@@ -150,15 +151,51 @@ def test_a_bridge_half_made_is_made_anew(host: Host) -> None:
     assert addresses(host, "br0") == {"10.1.0.1/24", "fd00:1::1/64"}
 
 
+def test_a_bridge_that_somebody_switched_off_is_switched_on(
+    host: Host, container: Namespace
+) -> None:
+    """And keeps who is on it. IPv6 addresses are lost with the switch."""
+    host.create()
+    host.plug(container)
+    before = link(host, "br0")["ifindex"]
+    host.ip("link set br0 down")
+    assert addresses(host, "br0") == {"10.1.0.1/24"}
+    assert not host.create()
+    found = link(host, "br0")
+    assert (found["ifindex"], "UP" in found["flags"]) == (before, True)
+    assert addresses(host, "br0") == {"10.1.0.1/24", "fd00:1::1/64"}
+    assert link(host, "mc0")["master"] == "br0"
+
+
+@pytest.mark.parametrize("where", ["host", "container"])
+def test_ipv6_that_is_switched_off_is_left_out(
+    host: Host, container: Namespace, where: str
+) -> None:
+    off = host if where == "host" else container
+    off.write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")
+    off.write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")
+    host.create()
+    host.plug(container)
+    space, name = (host, "br0") if where == "host" else (container, "eth0")
+    assert len(addresses(space, name)) == 1
+    assert ways_out(container)[0] == "10.1.0.1"
+    host.listen("10.1.0.1", 5000).close()
+
+
 @pytest.mark.parametrize("half", [False, True], ids=["new", "anew"])
 def test_what_fails_in_the_middle_leaves_nothing(host: Host, half: bool) -> None:
     if half:
         host.ip("link add br0 type bridge")
-    with pytest.raises(syscalls.SyscallError) as caught:
-        host.create(FOUR, FOUR)  # the same address twice
-    assert caught.value.errno == errno.EEXIST
-    assert names(host) == {"lo"}
-    assert host.create()
+    host.ip("link add lan type veth peer name other\naddress add 10.1.0.9/25 dev lan")
+    host.ip("link set lan up")
+    with pytest.raises(EngineError) as caught:
+        host.create()
+    assert str(caught.value) == (
+        "the network's subnet 10.1.0.0/24 is in use: lan leads to 10.1.0.0/25"
+    )
+    assert names(host) == {"lo", "lan", "other"}
+    host.ip("address del 10.1.0.9/25 dev lan\naddress add 10.1.0.9/23 dev lan")
+    assert host.create()  # a wider one leads there too, but less directly
 
 
 def test_a_bridge_that_cannot_be_is_not_left_over(host: Host) -> None:

@@ -489,7 +489,7 @@ A = bytes.fromhex("02000a580002")
 B = bytes.fromhex("02000a580003")
 GATEWAY = bytes.fromhex("020000000000")
 IP, ARP, IP6 = b"\x08\x00", b"\x08\x06", b"\x86\xdd"
-VLAN = b"\x81\x00\x00\x07"
+VLAN = b"\x81\x00\x00\x00"  # number 0: whoever gets it takes the tag for none
 
 OWN = {
     "IPv4": A + IP + udp("10.88.0.2", "10.88.0.3", 5, b"x"),
@@ -517,6 +517,8 @@ FORGED = {
     "is it free": A + IP6 + neighbour(135, "::", "fd00:88::3"),
     "router": A + IP6 + neighbour(134, "fe80::aff:fe58:2", "::"),
     "redirect": A + IP6 + neighbour(137, "fe80::aff:fe58:2", "fd00:88::1"),
+    "neighbour in a VLAN": A + VLAN + IP6 + neighbour(136, "fd00:88::2", "fd00:88::1"),
+    "router in a VLAN": A + VLAN + IP6 + neighbour(134, "fe80::aff:fe58:2", "::"),
     "another protocol": A + b"\x88\xcc" + bytes(40),
 }
 
