@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,15 @@ def kill_at(engine: Engine, moment: tuple[str, int], *words: str) -> int:
 
 
 def left(engine: Engine) -> list[str]:
-    engine.run("ps")  # any command
-    found = [*os.listdir(engine.run_root), *os.listdir(engine.root / "containers")]
-    return found + [name for name in os.listdir(engine.root / "names") if name != ".lock"]
+    """What is left after the next command, whichever it is; or after some more, while the last
+    process that a killed engine had started holds on to the container for a moment."""
+    deadline = time.monotonic() + patience.seconds(5)
+    while True:
+        engine.run("ps")
+        found = [*os.listdir(engine.run_root), *os.listdir(engine.root / "containers")]
+        found += [name for name in os.listdir(engine.root / "names") if name != ".lock"]
+        if not found or time.monotonic() > deadline:
+            return found
 
 
 @pytest.mark.parametrize("options", [["--rm"], []], ids=["rm", "kept"])

@@ -91,7 +91,8 @@ def test_a_change_is_only_elements_and_its_removal_names_the_same() -> None:
     removed = firewall.removed("", [ENDPOINTS["a"]], PORTS[:1]).splitlines()
     assert "add element inet minicontainer any4 { tcp . 5001 : 10.88.0.2 . 5000 }" in added
     assert "delete element inet minicontainer any4 { tcp . 5001 }" in removed
-    assert [line.split()[3:5] for line in added] == [line.split()[3:5] for line in removed]
+    # What is added first is the network's, and stays.
+    assert [line.split()[3:5] for line in added[1:]] == [line.split()[3:5] for line in removed]
 
 
 @pytest.mark.host
