@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from errno import ESRCH
 
+from .. import jsonio
 from ..errors import EngineError
 from ..kernel import users
 from . import ending, names, networking, networks, publishing, teardown
@@ -75,6 +77,21 @@ def check_more(home: Home, settings: Settings) -> list[str]:
     return found
 
 
+def check_ports(home: Home, settings: Settings) -> None:
+    """Take away, with a word, published ports that could lead nowhere."""
+    names = [settings.network, *settings.more_networks]
+    if not (settings.ports or settings.publish_all) or users.is_mapped():
+        return
+    if any(name in (*networks.MODES, networks.DEFAULT) or ":" in name for name in names):
+        return
+    with networks.lock(home):
+        if all(networks.find(home, name)["internal"] for name in names):
+            settings.ports, settings.publish_all = {}, False
+            sys.stderr.write(
+                "minicontainer: published ports are discarded when using internal networks alone\n"
+            )
+
+
 def default(settings: Settings) -> str:
     """The network of `run` when nobody says: the one that all containers share, as docker's;
     without root one's own, and none where there cannot be one, unless ports are to be published."""
@@ -124,14 +141,15 @@ def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str
                     f"endpoint with name {record.name} already exists in network {network['name']}"
                 )
             endpoint = networking.choose(home, record, network, wanted, state["endpoints"])
+            before, ports = jsonio.dumps(state), publishing.waiting(state, endpoint)
             state["endpoints"].append(endpoint)
+            state["ports"] += ports
             networking.save(home, record.id, state)
             try:
-                networking.lay(home, network, endpoint, inner, live.pid, [], running=True)
+                networking.lay(home, network, endpoint, inner, live.pid, ports, running=True)
             except BaseException:
-                state["endpoints"].remove(endpoint)
-                networking.save(home, record.id, state)
-                networking.cut(home, [endpoint], [])
+                state = jsonio.loads(before)
+                _cut(home, record, state, [endpoint], ports)
                 raise
         nameserver.follow(home, record, pidfd, state["endpoints"], state["resolver"])
     finally:
@@ -141,7 +159,7 @@ def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str
 
 def detach(home: Home, record: Record, network: dict[str, Any]) -> None:
     """`network disconnect`: take a running container's adapter on a network away."""
-    from . import naming
+    from . import firewalling, naming
 
     with networks.lock(home):
         state = networking.load(home, record.id) or {"endpoints": []}
@@ -153,12 +171,24 @@ def detach(home: Home, record: Record, network: dict[str, Any]) -> None:
         state["endpoints"].remove(found[0])
         gone = [port for port in state["ports"] if port["address4"] == found[0]["address4"]]
         state["ports"] = [port for port in state["ports"] if port not in gone]
-        networking.save(home, record.id, state)
-        networking.cut(home, found, gone)
+        # They stay held. Another network that leads out has them, or the next that comes.
+        state["waiting"] = state.get("waiting", []) + gone
+        moved = [port for each in state["endpoints"] for port in publishing.waiting(state, each)]
+        state["ports"] += moved
+        _cut(home, record, state, found, gone)
         publishing.forget(gone)
+        if moved:
+            firewalling.add(home, [], moved).finish()
         if found[0]["default"]:
             _find_way_out(home, record, state)
     naming.write_files(home, record, state["endpoints"])
+
+
+def _cut(
+    home: Home, record: Record, left: dict[str, Any], endpoints: list[Any], ports: list[Any]
+) -> None:
+    """Cut a running container off, and save what is left of its state."""
+    networking.cut(home, endpoints, ports, saved=lambda: networking.save(home, record.id, left))
 
 
 def _find_way_out(home: Home, record: Record, state: dict[str, Any]) -> None:

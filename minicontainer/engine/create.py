@@ -147,6 +147,7 @@ def create(
     home.make()
     settings.network = connecting.check(home, settings)
     settings.more_networks = connecting.check_more(home, settings)
+    connecting.check_ports(home, settings)
     made = None if settings.pull == "always" else _make(home, settings, on_created)
     if made is None:
         fetch(home, settings.image, settings.pull, settings.platform, on_pull)

@@ -15,6 +15,7 @@ from . import networks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from .home import Home
@@ -80,14 +81,18 @@ class Change:
         self._ended = ended
         self._running = nft.begin(text) if nft.is_available() else None
 
-    def finish(self) -> None:
+    def finish(self, saved: Callable[[], None] = lambda: None) -> None:
         """Wait for its end. Where the kernel has other tables than we think (after `nft flush
-        ruleset`, or a newer version of ours) they are written anew."""
-        if self._running is None:
-            return
+        ruleset`, or a newer version of ours) they are written anew, from what `saved` has written.
+        """
+        lost = False
         try:
-            self._running.finish()
+            if self._running is not None:
+                self._running.finish()
         except EngineError:
+            lost = True
+        saved()
+        if lost:
             rebuild(self._home, self._ended)
 
 

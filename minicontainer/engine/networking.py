@@ -17,6 +17,7 @@ from . import networks, publishing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ..kernel.process import Process
@@ -76,11 +77,13 @@ class Connection:
                 for network in wanted:
                     asked = {} if endpoints else self.record.endpoint
                     endpoints.append(choose(self.home, self.record, network, asked, endpoints))
+                # Ports lead to the first network that is not internal: there is one, or no ports.
+                carrier = next((each for each in endpoints if each["gateway4"]), endpoints[0])
                 state: dict[str, Any] = {
                     "name": self.record.name,
                     "hostname": self.record.hostname,
                     "endpoints": endpoints,
-                    "ports": publishing.state(self.held, wanted[0], endpoints[0]),
+                    "ports": publishing.state(self.held, carrier),
                 }
                 server = nameserver.open_server(
                     self.home, self.record, process.pidfd, state["endpoints"]
@@ -88,10 +91,9 @@ class Connection:
                 self.services.append(server)
                 state["resolver"] = server.port
                 save(self.home, self.record.id, state)
-                ports = state["ports"]
                 for network, endpoint in zip(wanted, endpoints, strict=True):
+                    ports = state["ports"] if endpoint is carrier else []
                     lay(self.home, network, endpoint, inner, process.pid, ports)
-                    ports = []
         finally:
             inner.close()
         if state["ports"]:
@@ -221,10 +223,15 @@ def disconnect(home: Home, id: str) -> None:
 
 
 def cut(
-    home: Home, endpoints: list[dict[str, Any]], ports: list[dict[str, Any]], ended: str = ""
+    home: Home,
+    endpoints: list[dict[str, Any]],
+    ports: list[dict[str, Any]],
+    ended: str = "",
+    saved: Callable[[], None] = lambda: None,
 ) -> None:
     """Remove the cables and the rules of endpoints. Both wait for the kernel, so they do it
-    together. ended: the id of the container, when it is all of it that goes."""
+    together. ended: the id of the container, when it is all of it that goes. saved: writes what is
+    left; only then, for until all is gone nobody else may have the addresses."""
     from . import firewalling
 
     links = networks.open_links()
@@ -234,7 +241,7 @@ def cut(
             links.delete(endpoint["link"])
     finally:
         links.close()
-        change.finish()
+        change.finish(saved)
 
 
 def load(home: Home, id: str) -> dict[str, Any] | None:

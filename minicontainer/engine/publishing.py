@@ -59,12 +59,8 @@ def release(held: Iterable[Port]) -> None:
     ports.release(held)
 
 
-def state(
-    held: Iterable[Port], network: dict[str, Any], endpoint: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """The "ports" of network.json, which lead to an endpoint; none on an internal network."""
-    if network["internal"]:
-        return []
+def state(held: Iterable[Port], endpoint: dict[str, Any]) -> list[dict[str, Any]]:
+    """The "ports" of network.json, which lead to an endpoint."""
     return [
         {
             "proto": port.proto,
@@ -76,6 +72,15 @@ def state(
         }
         for port in held
     ]
+
+
+def waiting(state: dict[str, Any], endpoint: dict[str, Any]) -> list[dict[str, Any]]:
+    """Take the ports that lead nowhere at this moment out of network.json's "waiting", to lead to
+    an endpoint; none where that is on an internal network."""
+    if not endpoint["gateway4"]:
+        return []
+    addresses = {field: endpoint[field] for field in ("address4", "address6")}
+    return [port | addresses for port in state.pop("waiting", [])]
 
 
 def relay(home: Home, record: Record, held: Iterable[Port], namespace: int = -1) -> Relay:

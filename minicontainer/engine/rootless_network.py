@@ -78,7 +78,7 @@ def connect(home: Home, record: Record, waiting: Process, held: list[Port]) -> l
                 "name": record.name,
                 "hostname": record.hostname,
                 "endpoints": [endpoint],
-                "ports": publishing.state(held, {"internal": False}, endpoint),
+                "ports": publishing.state(held, endpoint),
                 "program": {
                     "name": name,
                     "pid": program.pid,

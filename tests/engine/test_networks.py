@@ -595,6 +595,23 @@ def test_a_start_is_killed_at_any_moment(engine: Engine, tmp_path: Path) -> None
         assert killed > 4
 
 
+@pytest.mark.tools("strace")
+def test_a_disconnection_is_killed(engine: Engine) -> None:
+    """The address is nobody else's before the cable and the rules are gone; and it can be asked
+    for again."""
+    engine.run("network", "create", "shop")
+    web = start(engine, "web", "-p", "5001:80")["NetworkSettings"]["IPAddress"]
+    words = ["network", "disconnect", "shop", "web"]
+    assert kill_at(engine, ("memfd_create", 1), *words)  # it begins to change the firewall
+    other = start(engine, "other")["NetworkSettings"]["IPAddress"]
+    assert other != web
+    engine.run(*words)
+    assert inspect(engine, "web")["NetworkSettings"]["IPAddress"] == ""
+    assert web not in ruleset()
+    assert "5001" not in ruleset()
+    assert ask(engine, "hostname -i") == web
+
+
 def test_a_half_made_bridge_is_made_anew(engine: Engine) -> None:
     """Its maker was killed before it had addresses."""
     id = engine.output("network", "create", "shop")

@@ -252,6 +252,44 @@ def test_a_container_that_leaves_its_network_takes_its_ports_along(
     assert (done.returncode, done.stdout) in ((52, b""), (56, b""))
     outside_code = outside.run(*curl(outside.host4, 5001, "-w", "%{exitcode}"), check=False)
     assert outside_code in ("52", "56")
+    # Nobody else may have the port meanwhile, and with a network it is there again.
+    for network in ("bridge", "shop"):
+        engine.run("network", "create", "shop", check=False)
+        engine.run("network", "connect", network, "web")
+        assert engine.output("port", "web").splitlines()[0] == "5000/tcp -> 0.0.0.0:5001"
+        assert ask("127.0.0.1", 5001).endswith("asks web")
+        assert outside.run(*curl(outside.host4, 5001)).strip().endswith("asks web")
+        engine.run("network", "disconnect", network, "web")
+
+
+def test_ports_move_to_a_network_that_leads_out(
+    stack: contextlib.ExitStack, engine: Engine, outside: Outside
+) -> None:
+    engine.run("network", "create", "--internal", "vault")
+    engine.run("network", "create", "shop")
+    engine.run("network", "create", "stock")
+    networks = [word for name in ("vault", "shop", "stock") for word in ("--network", name)]
+    serve(stack, engine, "web", *networks, "-p", "5001:5000")
+    for gone in ("", "shop"):
+        if gone:
+            engine.run("network", "disconnect", gone, "web")
+        assert ask("127.0.0.1", 5001).endswith("asks web")
+        assert outside.run(*curl(outside.host4, 5001)).strip().endswith("asks web")
+    engine.run("network", "disconnect", "stock", "web")
+    assert engine.output("port", "web") == ""  # from the vault nothing leads out
+
+
+def test_on_internal_networks_alone_no_port_is_held(
+    stack: contextlib.ExitStack, engine: Engine
+) -> None:
+    engine.run("network", "create", "--internal", "vault")
+    words = ["run", "-d", "--name", "web", "--network", "vault", "-p", "5001:5000"]
+    done = engine.run(*words, "starter", "sleep", "1000")
+    assert done.stderr == (
+        "minicontainer: published ports are discarded when using internal networks alone\n"
+    )
+    assert refused("127.0.0.1", 5001)
+    serve(stack, engine, "other", "-p", "5001:5000")
 
 
 def test_the_end_leaves_nothing(stack: contextlib.ExitStack, engine: Engine) -> None:
