@@ -64,6 +64,8 @@ ALIASES = {
     "network remove": "network rm",
     "system info": "info",
 }
+# What makes images and containers.
+MAKING = ("run", "pull", "load", "image starter")
 GROUPS = {
     "image": "Work with images",
     "container": "Work with containers",
@@ -137,7 +139,7 @@ def run(words: Sequence[str]) -> int:
         if os.geteuid() and command.name != "version":
             from ..engine import rootless
 
-            rootless.enter(home)
+            rootless.enter(home, makes=command.name in MAKING)
         return _flush(command.action(home, values))
     except BrokenPipeError:
         # Whoever read us has enough (`minicontainer ps | head -1`): end as SIGPIPE would end us.

@@ -7,6 +7,7 @@ import sys
 from ..engine import connecting, firewalling, names, networks, teardown
 from ..engine.home import Home
 from ..errors import EngineError
+from ..kernel import users
 from . import arguments, output
 from .containers import confirm
 from .options import Command, Option, Values
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 HEAD = {"ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SCOPE"}
+DRIVERS = {"none": "null", "host": "host"}
 
 
 def create(home: Home, values: Values) -> int:
@@ -51,9 +53,11 @@ def mtu(options: list[str]) -> int:
     value = 0
     for option in options:
         name, _, text = option.partition("=")
-        if name != "com.docker.network.driver.mtu" or not (text.isascii() and text.isdigit()):
+        if name != "com.docker.network.driver.mtu":
             raise EngineError(f"unknown network option {option!r}",
                               hint="known is com.docker.network.driver.mtu=BYTES")  # fmt: skip
+        if not (text.isascii() and text.isdigit()):
+            raise EngineError(f"invalid MTU {text!r}: a number of bytes")
         value = int(text)
     return value
 
@@ -71,7 +75,7 @@ def ls(home: Home, values: Values) -> int:
         id = network["id"] if values.flag("no-trunc") else network["id"][:12]
         rows.append({"ID": id, "Name": network["name"], "Driver": "bridge", "Scope": "local"})
     rows += [
-        {"ID": "-", "Name": mode, "Driver": {"none": "null"}.get(mode, mode), "Scope": "local"}
+        {"ID": "-", "Name": mode, "Driver": DRIVERS[mode], "Scope": "local"}
         for mode in networks.MODES
     ]
     output.show(HEAD, rows, values.text("format"))
@@ -90,6 +94,9 @@ def inspect(home: Home, values: Values) -> int:
         )
     found = []
     for word in values.words:
+        if word in networks.MODES:
+            found.append(describe_mode(word))
+            continue
         with networks.lock(home):
             network = networks.find(home, word)
         found.append(describe(home, network))
@@ -102,14 +109,26 @@ def inspect(home: Home, values: Values) -> int:
     return 0
 
 
+def describe_mode(name: str) -> dict[str, Any]:
+    """The same of `none` and `host`, which are no networks of ours."""
+    return {"Name": name, "Id": "", "Scope": "local", "Driver": DRIVERS[name], "Containers": {}}
+
+
 def draw(home: Home, values: Values) -> int:
     """The picture of networks, or of all, as the kernel has them."""
     from ..engine import survey
     from ..network import picture, svg
 
     form = values.text("diagram")
-    if form not in ("text", "svg") or values.text("format") is not None:
-        raise INSPECT.complain("a diagram is text or svg, and has no --format")
+    if form not in ("text", "svg"):
+        raise INSPECT.complain(f"a diagram is text or svg, not {form!r}")
+    if values.text("format") is not None:
+        raise INSPECT.complain("a diagram has no --format; for a picture: --diagram=svg")
+    if users.is_mapped():
+        raise EngineError(
+            "an ordinary user's containers are on no bridge: there is nothing to draw",
+            hint="minicontainer port CONTAINER shows how one is reached",
+        )
     with networks.lock(home):
         found = [networks.find(home, word) for word in values.words] or networks.all_of(home)
     drawing = survey.survey(home, found)
@@ -170,8 +189,8 @@ def remove(home: Home, values: Values) -> int:
 def refuse_defined(name: str) -> None:
     """EngineError for a network that nobody has made; the default one may come as its id."""
     if name in (*networks.MODES, networks.DEFAULT):
-        raise EngineError(f"{name} is a pre-defined network and cannot be removed",
-                          hint="network prune takes an idle one down")  # fmt: skip
+        hint = "network prune takes it down while it is idle" if name == networks.DEFAULT else None
+        raise EngineError(f"{name} is a pre-defined network and cannot be removed", hint=hint)
 
 
 def prune(home: Home, values: Values) -> int:
@@ -251,7 +270,7 @@ LS = Command(
 
 INSPECT = Command(
     "network inspect",
-    "NETWORK [NETWORK...]",
+    "[NETWORK...]",
     "Show a network and who is on it",
     inspect,
     (

@@ -94,8 +94,8 @@ def check_ports(home: Home, settings: Settings) -> None:
 
 def default(settings: Settings) -> str:
     """The network of `run` when nobody says: the one that all containers share, as docker's;
-    without root one's own, and none where there cannot be one, unless ports are to be published."""
-    if users.is_mapped() and not (settings.ports or settings.publish_all):
+    without root one's own, and none where there cannot be one, unless more is asked of it."""
+    if users.is_mapped() and not (settings.ports or settings.publish_all or settings.endpoint):
         from . import rootless_network
 
         return rootless_network.default()

@@ -71,7 +71,7 @@ def claim(home: Home, id: str, name: str | None) -> str:
         if owner is not None:
             raise EngineError(
                 f'conflict: the container name "/{name}" is already in use by container "{owner}"',
-                hint="remove or rename that container to be able to reuse the name",
+                hint="remove that container to be able to reuse the name",
             )
         return name
     attempt = 0

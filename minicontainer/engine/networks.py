@@ -88,10 +88,17 @@ def find(home: Home, word: str) -> dict[str, Any]:
     """A definition by its name, or by the beginning of its id; EngineError when there is none, or
     more than one."""
     network = load(home, word)
-    if network is None and word == DEFAULT:
-        return ensure_default(home)
     if network is not None:
         return network
+    if word in MODES:
+        raise EngineError(f"network {word} has no bridge: nothing is connected to it, or drawn")
+    if word == DEFAULT and users.is_mapped():
+        raise EngineError(
+            "an ordinary user's containers are on no bridge: each has a network of its own",
+            hint="minicontainer inspect CONTAINER, and port CONTAINER, show it",
+        )
+    if word == DEFAULT:
+        return ensure_default(home)
     found = [each for each in all_of(home) if word and each["id"].startswith(word)]
     if len(found) > 1:
         raise EngineError(f"network {word} is ambiguous ({len(found)} matches found on name)")
@@ -140,7 +147,7 @@ def define(
             hint="an ordinary user's containers have one each: --network bridge",
         )
     check_name(name)
-    if load(home, name) is not None or name in MODES:
+    if load(home, name) is not None or name in (*MODES, "default"):
         raise EngineError(f"network with name {name} already exists")
     given = [addresses.parse_subnet(text) for text in subnets]
     versions = [subnet.version for subnet in given]

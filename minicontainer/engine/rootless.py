@@ -32,10 +32,11 @@ _has_entered = False
 _PAGE = "see 'Rootless' in the installation page"
 
 
-def enter(home: Home) -> None:
+def enter(home: Home, *, makes: bool = True) -> None:
     """Make this process root of the user's namespace, with a mount namespace of its own.
 
-    Nothing happens for root. EngineError when the machine does not allow it, with what to do.
+    makes: images or containers, so that a namespace with a single user is worth a word. Nothing
+    happens for root. EngineError when the machine does not allow it, with what to do.
     """
     if not os.geteuid():
         return
@@ -47,7 +48,7 @@ def enter(home: Home) -> None:
     # Held until we can be found: two first commands must not make two namespaces.
     with files.Lock(f"{here}/lock"):
         if not any(join(pidfd) for pidfd in living(home, here)):
-            create()
+            create(makes)
         files.write_atomic(f"{here}/{os.getpid()}", str(process.start_time(os.getpid())))
     try:
         syscalls.unshare(flags.CLONE_NEWNS)
@@ -135,7 +136,7 @@ def join(pidfd: int) -> bool:
     return True
 
 
-def create() -> None:
+def create(warn: bool) -> None:
     """A new user namespace: user 0 is the caller, the others are those of /etc/subuid.
 
     The tables are written by newuidmap and newgidmap, which must run outside: by a child that
@@ -164,7 +165,8 @@ def create() -> None:
             hint=f"its own words are above; {_PAGE}",
         )
     if not commands:
-        warn_alone()
+        if warn:
+            warn_alone()
         single = {"setgroups": "deny", "uid_map": f"0 {uid} 1", "gid_map": f"0 {gid} 1"}
         for name, text in single.items():
             with open(f"/proc/self/{name}", "w") as file:

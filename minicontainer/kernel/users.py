@@ -92,6 +92,9 @@ def outside(rows: Sequence[Row], number: int) -> int:
     )
 
 
+_may_set_groups: bool | None = None
+
+
 def become_root() -> None:
     """Become user and group 0 of the user namespace that we were born into, without groups.
 
@@ -105,9 +108,15 @@ def become_root() -> None:
 
 def may_set_groups() -> bool:
     """False in a user namespace that an ordinary user mapped alone: who gives up a group could
-    open what is closed to that group (user_namespaces(7), "The /proc/PID/setgroups file")."""
-    with open("/proc/self/setgroups") as file:
-        return file.read().strip() != "deny"
+    open what is closed to that group (user_namespaces(7), "The /proc/PID/setgroups file").
+
+    Asked once: who joins a container has no number in the /proc that is there.
+    """
+    global _may_set_groups
+    if _may_set_groups is None:
+        with open("/proc/self/setgroups") as file:
+            _may_set_groups = file.read().strip() != "deny"
+    return _may_set_groups
 
 
 def set_groups(groups: Sequence[int]) -> None:

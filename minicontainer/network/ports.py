@@ -90,6 +90,8 @@ def _parse(word: str) -> list[tuple[str, dict[str, str]]]:
     try:
         first, last = _range(inner)
     except ValueError:
+        first = 0
+    if not first:
         raise EngineError(f"invalid containerPort: {inner}")
     try:
         host_first, host_last = _range(host) if host else (0, 0)

@@ -18,6 +18,7 @@ from ..kernel import (
     stubs,
     syscalls,
     terminal,
+    users,
 )
 from . import child
 from . import spec as specification
@@ -77,6 +78,8 @@ def join(
     specification.check_process(wanted)
     pidfd = open_container(pid, started)
     root = -1
+    if users.is_mapped():
+        users.may_set_groups()  # to be known where it cannot be asked
     group = cgroups.of(pid) if limited else None
     try:
         root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -160,7 +160,8 @@ def test_as_it_was_asked_for(engine: Engine) -> None:
         (["--gateway", "here", "x"], "invalid address 'here'"),
         (["--driver", "overlay", "x"], "network driver 'overlay' is not known"),
         (["--opt", "mtu=1400", "x"], "unknown network option 'mtu=1400'"),
-        (["--opt", f"{MTU}=\u00b2", "x"], f"unknown network option '{MTU}=\u00b2'"),
+        (["--opt", f"{MTU}=\u00b2", "x"], "invalid MTU '\u00b2': a number of bytes"),
+        (["default"], "network with name default already exists"),
         (["--opt", f"{MTU}=67", "x"], "invalid MTU 67: from 68 to 65535 bytes"),
         (["--opt", f"{MTU}=1000", "--subnet", "fd00:1::/64", "x"],
          "invalid MTU 1000: IPv6 wants 1280 bytes or more"),
@@ -419,6 +420,18 @@ def test_without_a_network_of_ours(engine: Engine) -> None:
 
 
 # ------------------------------------------------------------------------- who reaches whom
+
+
+def test_the_two_that_are_no_networks(engine: Engine) -> None:
+    start(engine, "web", network="bridge")
+    for name, driver in (("none", "null"), ("host", "host")):
+        (found,) = json.loads(engine.output("network", "inspect", name))
+        assert (found["Name"], found["Driver"], found["Scope"]) == (name, driver, "local")
+        for words in (["connect", name, "web"], ["disconnect", name, "web"],
+                      ["inspect", "--diagram", name]):  # fmt: skip
+            assert fails(engine, "network", *words) == (
+                f"network {name} has no bridge: nothing is connected to it, or drawn"
+            )
 
 
 def test_a_second_adapter(engine: Engine, outside: Outside) -> None:

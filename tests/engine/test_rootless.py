@@ -126,6 +126,11 @@ def test_with_a_single_user_everything_is_roots_and_a_word_says_so(tmp_path: Pat
         done = user.run("run", "--rm", "--tty", "starter", "sh", "-c", script)
         assert done.stdout.split() == ["0", "0", "/dev/pts/0", "0", str(UID), "1"]
         assert user.output("run", "--rm", "starter", "ls", "/dev/pts") == "ptmx"
+        user.run("run", "-d", "--name", "box", "--hostname", "box", "starter", "sleep", "1000")
+        assert user.output("exec", "box", "hostname") == "box"
+        failed = user.run("exec", "--user", "app", "box", "true", check=False)
+        assert "1000 does not exist in the container's user namespace" in failed.stderr
+        user.run("rm", "--force", "box")
         failed = user.run("run", "--rm", "--user", "app", "starter", "true", check=False)
         assert failed.returncode == 125
         assert "1000 does not exist in the container's user namespace" in failed.stderr

@@ -50,6 +50,7 @@ def test_the_words(word: str, expected: dict[str, list[tuple[str, str]]]) -> Non
         ("5001:", "no port specified: 5001:<empty>"),
         ("5001:/tcp", "no port specified: 5001:/tcp<empty>"),
         ("a", "invalid containerPort: a"),
+        ("5000:0", "invalid containerPort: 0"),
         ("65536", "invalid containerPort: 65536"),
         ("-1", "invalid containerPort: -1"),
         ("2-1", "invalid containerPort: 2-1"),
