@@ -11,6 +11,7 @@ import os
 from .. import files, jsonio
 from ..errors import EngineError
 from ..kernel import cgroups, devicefilter, devices, terminal
+from ..kernel.users import is_mapped
 from . import apparmor, limits, naming, networking, security, userns, users
 from . import record as records
 from .create import DEFAULT_PATH, merge_environment
@@ -51,11 +52,22 @@ def build(home: Home, record: Record, root: int) -> dict[str, Any]:
             "maskedPaths": [] if open_paths else list(devices.MASKED),
             "readonlyPaths": [] if open_paths else list(devices.READONLY),
             "devices": extra,
-            "sysctl": record.sysctls,
+            "sysctl": {**sysctls(record), **record.sysctls},
             **cgroup(record, rules),
         },
     }
     return userns.add(spec, record)
+
+
+def sysctls(record: Record) -> dict[str, str]:
+    """In a network of its own a port below 1024 is nobody's privilege, and `ping` needs none; the
+    latter's groups would have to be mapped (moby, oci.WithSysctls)."""
+    if record.network == "host" or record.network.startswith("container:"):
+        return {}
+    found = {"net.ipv4.ip_unprivileged_port_start": "0"}
+    if not record.users and not is_mapped():
+        found["net.ipv4.ping_group_range"] = "0 2147483647"
+    return found
 
 
 def cgroup(record: Record, rules: list[dict[str, Any]]) -> dict[str, Any]:

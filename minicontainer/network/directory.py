@@ -53,10 +53,11 @@ class Directory:
         return found
 
     def name(self, address: bytes) -> str | None:
-        """The name of the container with an address on a network of the asker: `web.shop`."""
+        """The name of the container with an address on a network of the asker: `web.shop`. None
+        for one that is too long for a name there (RFC 1035, section 2.3.4), too."""
         version = 4 if len(address) == 4 else 6
         for container, endpoint, _ in self._neighbours():
-            if packed_address(endpoint, version) == address:
+            if packed_address(endpoint, version) == address and len(container["name"]) < 64:
                 return f"{container['name']}.{endpoint['network']}"
         return None
 

@@ -13,7 +13,7 @@ CHAPTER = 13
 A, PTR, AAAA = 1, 12, 28
 INTERNET = 1
 # Answers to a question (RFC 1035, section 4.1.1).
-GOOD, MALFORMED, FAILED, NO_SUCH_NAME, NOT_IMPLEMENTED = 0, 1, 2, 3, 4
+GOOD, MALFORMED, FAILED, NO_SUCH_NAME, NOT_IMPLEMENTED, REFUSED = 0, 1, 2, 3, 4, 5
 # What a datagram may hold unless the asker says more, which our own answers do not need.
 DATAGRAM = 512
 HEADER = 12
@@ -82,19 +82,20 @@ def write_answer(
 ) -> bytes:
     """The answer: records of the question's own kind, as their bytes, valid for this moment only.
 
-    room: how long it may be; what is longer comes without records and marked as truncated, and
-    the asker asks again over TCP.
+    room: how long it may be; what is longer comes with as many records as there is room for, and
+    marked as truncated: who wants all of them asks again over TCP.
     """
     flags = _RESPONSE | _AUTHORITATIVE | _RECURSION_AVAILABLE | code
     flags |= question.flags & _RECURSION_DESIRED
-    body = b"".join(
+    body, count = b"", 0
+    for record in records:
         # The time to live is 0: a container's end is to be seen at once.
-        _SAME_NAME + _numbers(question.kind, INTERNET, 0, 0, len(record)) + record
-        for record in records
-    )
-    if HEADER + len(question.wire) + len(body) > room:
-        flags, records, body = flags | _TRUNCATED, [], b""
-    return _numbers(question.id, flags, 1, len(records), 0, 0) + question.wire + body
+        head = _SAME_NAME + _numbers(question.kind, INTERNET, 0, 0, len(record))
+        if HEADER + len(question.wire) + len(body) + len(head) + len(record) > room:
+            flags |= _TRUNCATED
+            break
+        body, count = body + head + record, count + 1
+    return _numbers(question.id, flags, 1, count, 0, 0) + question.wire + body
 
 
 def refuse(message: bytes, code: int) -> bytes:
@@ -103,6 +104,11 @@ def refuse(message: bytes, code: int) -> bytes:
     if len(message) < HEADER or message[2] & 0x80:
         return b""
     return message[:2] + _numbers(_RESPONSE | code, 0, 0, 0, 0)
+
+
+def knows(message: bytes) -> bool:
+    """Whether a server's answer is one, good or bad, and not that it cannot say."""
+    return message[3] & 0x0F not in (FAILED, REFUSED)
 
 
 def answers(message: bytes, question: Question, id: int) -> bool:

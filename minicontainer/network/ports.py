@@ -8,7 +8,7 @@ and what the kernel does not translate finds somebody there (see `relay`).
 from __future__ import annotations
 
 import _socket
-from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EPROTONOSUPPORT
+from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL, EAFNOSUPPORT, EMFILE, EPROTONOSUPPORT
 
 from ..errors import EngineError
 
@@ -248,6 +248,7 @@ def _bind(proto: str, address: str, number: int) -> _socket.socket:
 def _in_words(error: OSError, proto: str, ip: str, number: int) -> EngineError:
     hints = {
         EACCES: "ports below net.ipv4.ip_unprivileged_port_start need root",
+        EMFILE: "allow more open files: ulimit -n",
         EADDRNOTAVAIL: "the address must be one of this host's",
         EPROTONOSUPPORT: "the kernel has no SCTP (modprobe sctp)",
     }

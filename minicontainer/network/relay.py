@@ -52,11 +52,11 @@ class Relay:
 
     def __init__(self, addresses: Callable[[Port], Sequence[str]], most: int | None = None) -> None:
         self.addresses = addresses
-        # Two sockets, and a pipe or two while bytes wait in them; a quarter of the free files is
-        # ours. Held ports may have taken most of them.
+        # Two sockets, and a pipe or two while bytes wait in them: 6 files at most. Some are for
+        # others; held ports may have taken most of them.
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        free = min(soft, 16384) - len(os.listdir("/proc/self/fd"))
-        self.most = most or max(1, free // 16)
+        free = soft - len(os.listdir("/proc/self/fd"))
+        self.most = most or max(1, free // 8)
         self._epoll = select.epoll()
         self.descriptor = self._epoll.fileno()
         self.due: float | None = None

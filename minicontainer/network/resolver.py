@@ -187,8 +187,9 @@ class Resolver:
 
     def _ask_by_datagram(self, message: bytes, asker: object) -> Generator[Wait, None, None]:
         """Pass a question on, to one server after the other, each under a number and from a port
-        that nobody can guess: who answers first is believed."""
+        that nobody can guess: who answers first is believed, unless it is that he cannot say."""
         question = dns.read_question(message)
+        last = dns.write_answer(question, [], dns.FAILED)
         for server in self.servers:
             number = os.urandom(2)
             with open_socket(server, _socket.SOCK_DGRAM) as socket:
@@ -200,11 +201,13 @@ class Resolver:
                         yield socket, select.EPOLLIN, left
                         reply = socket.recv(LONGEST)
                         if dns.answers(reply, question, int.from_bytes(number)):
-                            self._send(message[:2] + reply[2:], asker)
-                            return
+                            last = message[:2] + reply[2:]
+                            break
                 except OSError:
                     continue  # nobody is there, or says nothing: the next
-        self._send(dns.write_answer(question, [], dns.FAILED), asker)
+            if dns.knows(last):
+                break
+        self._send(last, asker)
 
     def _talk(self, client: Socket) -> Generator[Wait, None, None]:
         """Answer the questions that come over one TCP connection, one after the other."""
@@ -219,6 +222,8 @@ class Resolver:
                 yield from send(client, answer)
 
     def _ask_by_stream(self, message: bytes) -> Generator[Wait, None, bytes]:
+        question = dns.read_question(message)
+        last = dns.write_answer(question, [], dns.FAILED)
         for server in self.servers:
             with open_socket(server, _socket.SOCK_STREAM) as socket:
                 try:
@@ -230,11 +235,14 @@ class Resolver:
                 try:
                     yield socket, select.EPOLLOUT, SERVER_TIME
                     yield from send(socket, message)
-                    if reply := (yield from receive(socket, LONGEST)):
-                        return reply
+                    reply = yield from receive(socket, LONGEST)
                 except OSError:
                     continue
-        return dns.write_answer(dns.read_question(message), [], dns.FAILED)
+            if dns.answers(reply, question, question.id):
+                last = reply
+                if dns.knows(reply):
+                    break
+        return last
 
 
 def receive(socket: _socket.socket, longest: int) -> Generator[Wait, None, bytes]:

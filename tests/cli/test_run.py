@@ -122,6 +122,19 @@ def test_capabilities_and_limits(engine: Engine, starter: str) -> None:
     assert sh(engine, starter, "ulimit -n; ulimit -Hn", "--ulimit", "nofile=64:128") == "64\n128"
 
 
+def test_low_ports_and_ping_are_nobodys_privilege(engine: Engine, starter: str) -> None:
+    """In a network of its own; as in docker."""
+    # Debian's busybox does not try the socket for ping that needs no power (icmp(7)).
+    script = "httpd -p 80 -h / && cat /proc/sys/net/ipv4/ping_group_range"
+    user = ("-u", "app", "--cap-drop", "ALL")
+    assert sh(engine, starter, script, *user) == "0\t2147483647"
+    start = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start"
+    changed = ("--sysctl", "net.ipv4.ip_unprivileged_port_start=81")
+    assert sh(engine, starter, start, *changed) == "81"
+    of_the_host = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text().strip()
+    assert sh(engine, starter, start, "--network", "host") == of_the_host != "0"
+
+
 def test_workdir_is_made(engine: Engine, starter: str) -> None:
     assert sh(engine, starter, "pwd", "-w", "/new/deep") == "/new/deep"
     done = engine.run("run", "--rm", "-w", "/etc/passwd", starter, "true", check=False)

@@ -56,6 +56,14 @@ def test_a_neighbour_is_found_by_each_of_its_names(tmp_path: Path) -> None:
         assert found(directory, name) is None, name
 
 
+def test_a_name_that_is_no_label_is_not_said(tmp_path: Path) -> None:
+    place(tmp_path, ASKER, "a" * 63, ("shop", "2"))
+    place(tmp_path, "b" * 64, "b" * 64, ("shop", "3"))
+    directory = Directory(str(tmp_path), ASKER)
+    assert directory.name(bytes([10, 92, 0, 2])) == "a" * 63 + ".shop"
+    assert directory.name(bytes([10, 92, 0, 3])) is None
+
+
 def test_only_shared_networks_have_names(tmp_path: Path) -> None:
     place(tmp_path, ASKER, "asker", ("shop", "2"), ("bridge", "2"))
     place(tmp_path, "b" * 64, "web", ("stock", "3"))

@@ -148,6 +148,35 @@ def test_a_server_that_is_silent_or_gone_is_passed_over(
                 assert code(by_tcp(address, ask("example.org"))[0]) == dns.FAILED
 
 
+@pytest.mark.parametrize("code_of_first", [dns.FAILED, dns.REFUSED])
+def test_a_server_that_cannot_say_is_not_the_last(run: Path, code_of_first: int) -> None:
+    with World(code=code_of_first) as first, World() as second:
+        with serving(run, first.address, second.address) as address:
+            assert by_udp(address, ask("example.org"))[-4:] == WORLD
+            assert by_tcp(address, ask("example.org"))[0][-4:] == WORLD
+        with serving(run, first.address) as address:
+            assert code(by_udp(address, ask("example.org"))) == code_of_first
+            assert code(by_tcp(address, ask("example.org"))[0]) == code_of_first
+
+
+def test_a_server_that_knows_of_none_is_believed(run: Path) -> None:
+    with (
+        World(code=dns.NO_SUCH_NAME) as first,
+        World() as second,
+        serving(run, first.address, second.address) as address,
+    ):
+        assert code(by_udp(address, ask("example.org"))) == dns.NO_SUCH_NAME
+        assert code(by_tcp(address, ask("example.org"))[0]) == dns.NO_SUCH_NAME
+    assert second.heard == []
+
+
+def test_the_answer_to_another_question_is_not_believed(run: Path) -> None:
+    with World(astray=True) as first, World() as second:
+        with serving(run, first.address, second.address) as address:
+            assert by_tcp(address, ask("example.org", id=7))[0][:2] == (7).to_bytes(2)
+        assert second.heard == ["example.org"]
+
+
 def test_from_an_inner_network_nothing_leaves(tmp_path: Path) -> None:
     """Or an attacker in it would have a way out: one question after the other (CVE-2024-29018)."""
     place(tmp_path, ASKER, "asker", ("inner", "2"))
@@ -170,7 +199,7 @@ def test_more_than_a_datagram_holds_comes_over_tcp(run: Path) -> None:
         place(run, f"{number:064}", f"many{number}", ("shop", str(100 + number)), aliases=["all"])
     with serving(run) as address:
         short = by_udp(address, ask("all"))
-        assert (count(short), short[2] & 2) == (0, 2)
+        assert (count(short), short[2] & 2) == (30, 2)  # as many as there is room for
         assert count(by_tcp(address, ask("all"))[0]) == 40
 
 

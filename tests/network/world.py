@@ -22,14 +22,16 @@ class World:
     """Answers every question with one address, by UDP and TCP, and notes what it was asked.
 
     silent: it reads and says nothing. wrong: it says what was not asked, before the answer. many:
-    how often it says the address; over UDP once.
+    how often it says the address; over UDP once. code: it says that instead. astray: over TCP it
+    answers under another number.
     """
 
     def __init__(
         self, address: tuple[str, int] = ("127.0.0.1", 0), *, silent: bool = False,
-        wrong: bool = False, many: int = 1,
+        wrong: bool = False, many: int = 1, code: int = dns.GOOD, astray: bool = False,
     ) -> None:  # fmt: skip
-        self.silent, self.wrong, self.many = silent, wrong, many
+        self.silent, self.wrong, self.many, self.code = silent, wrong, many, code
+        self.astray = astray
         self.heard: list[str] = []
         self.tcp = socket.create_server(address)
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -53,7 +55,8 @@ class World:
     def answer(self, message: bytes) -> bytes:
         question = dns.read_question(message)
         self.heard.append(question.name)
-        return dns.write_answer(question, [WORLD] * self.many, room=65535)
+        told = [] if self.code else [WORLD] * self.many
+        return dns.write_answer(question, told, self.code, room=65535)
 
     def by_udp(self) -> None:
         while True:
@@ -75,6 +78,8 @@ class World:
                 if not length:
                     return
                 answer = self.answer(stream.read(int.from_bytes(length)))
+                if self.astray:
+                    answer = bytes([answer[0] ^ 1]) + answer[1:]
                 # In two pieces, as a network may deliver it.
                 whole = len(answer).to_bytes(2) + answer
                 client.sendall(whole[:1])
