@@ -20,7 +20,7 @@ MODULE_LINES = 350
 # hostile archives, registries and names are long; this holds the line until they are shorter. The
 # rest is what limits in two worlds, filters of devices and of calls, few privileges, and networks
 # with names, ports, a firewall and a picture of it all cost.
-ENGINE_LINES = 18_400
+ENGINE_LINES = 18_600
 
 NO_CODE = {
     tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
