@@ -173,6 +173,11 @@ def host_powers() -> list[str]:
     return [line.split()[1] for line in status.splitlines() if line.startswith("CapEff")]
 
 
+def cut(line: str, width: int) -> str:
+    """As much of a line as there is room for."""
+    return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
 def show(question: str, host_side: list[str], container_side: list[str]) -> None:
     """One question in two columns: the host's answer, and the container's."""
     width = min(shutil.get_terminal_size((100, 24)).columns, 120) // 2 - 2
@@ -182,7 +187,7 @@ def show(question: str, host_side: list[str], container_side: list[str]) -> None
     for row in range(max(len(left), len(right))):
         a = left[row] if row < len(left) else ""
         b = right[row] if row < len(right) else ""
-        print(f"{a[:width]:<{width}}  {b[:width]}".rstrip())
+        print(f"{cut(a, width):<{width}}  {cut(b, width)}".rstrip())
 
 
 def shorten(lines: list[str]) -> list[str]:
