@@ -47,7 +47,10 @@ def rebuild(home: Home, ended: str = "") -> None:
         return
     mark, defined = networks.tag(home), networks.all_of(home)
     state = f"{home.run}.forwarding"  # empty after a boot, as the switch is
-    if not defined and not _others_forward(state):
+    if not defined and _others_forward(state):
+        nft.apply(firewall.guard(mark, forwarding.enable(state)))
+        return
+    if not defined:
         nft.apply(firewall.gone(mark))
         forwarding.restore(state)
         return
@@ -60,7 +63,7 @@ def rebuild(home: Home, ended: str = "") -> None:
 
 def _others_forward(state: str) -> bool:
     """Whether somebody who came after us may rely on what we have switched on. It stays on for
-    them, and our table, which keeps the host from being a router for everybody."""
+    them, with the rule that keeps the host from being a router for everybody."""
     if not os.path.exists(state):
         return False
     links = networks.open_links()

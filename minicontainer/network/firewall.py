@@ -160,6 +160,15 @@ def gone(tag: str) -> str:
     return "".join(f"{verb} {name}" for name in names for verb in ("add", "delete"))
 
 
+def guard(tag: str, families: Iterable[str]) -> str:
+    """Of both tables the guard alone (see `ruleset`), for a host that goes on forwarding when our
+    last network has gone."""
+    chain = f"inet {table(tag)} forwarded"
+    hook = "{ type filter hook forward priority filter; }"
+    rules = [f"add rule {chain} {_GUARD.format(family)}\n" for family in families]
+    return f"{gone(tag)}add table inet {table(tag)}\nadd chain {chain} {hook}\n{''.join(rules)}"
+
+
 def added(tag: str, endpoints: Sequence[Values], ports: Iterable[Values]) -> str:
     """The change for a container that comes; nft refuses it where a port is another's, or where
     one of the tables is gone."""

@@ -228,7 +228,8 @@ def test_forwarding_stays_on_for_those_who_came_later(engine: Engine) -> None:
     try:
         engine.run("network", "rm", "shop")
         assert switch.read_text() == "1\n"
-        assert 'meta nfproto ipv4 meta iifkind != "bridge"' in ruleset()
+        assert ruleset().count(' meta iifkind != "bridge" meta oifkind != "bridge" drop') == 2
+        assert len(ruleset().splitlines()) == 7  # and nothing else
     finally:
         subprocess.run(["ip", "link", "delete", "docker0"], check=True)
     engine.run("network", "create", "shop")
