@@ -33,6 +33,8 @@ def check(home: Home, settings: Settings) -> str:
         _check_shared(settings)
         other = names.find(home, word[10:])
         ending.require_running(home, other)
+        if records.load(home, networking.names_from(home, other)) is None:
+            raise EngineError(f"the container whose network {other.name} has is gone")
         settings.hostname = other.hostname
         return f"container:{other.id}"
     if not defined and settings.endpoint.get("aliases"):
@@ -147,9 +149,11 @@ def attach(home: Home, record: Record, network: dict[str, Any], wanted: dict[str
             networking.save(home, record.id, state)
             try:
                 networking.lay(home, network, endpoint, inner, live.pid, ports, running=True)
-            except BaseException:
+            except BaseException as error:
                 state = jsonio.loads(before)
                 _cut(home, record, state, [endpoint], ports)
+                if isinstance(error, FileNotFoundError):  # of /proc/PID
+                    raise ending.not_running(record) from None
                 raise
         nameserver.follow(home, record, pidfd, state["endpoints"], state["resolver"])
     finally:

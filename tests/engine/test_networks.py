@@ -401,6 +401,9 @@ def test_in_anothers_network(engine: Engine) -> None:
     engine.run("wait", "web")
     joined = ("run", "--network", "container:web", "starter", "true")
     assert fails(engine, *joined) == f"container {web['Id']} is not running"
+    engine.run("rm", "web")
+    joined = ("run", "--network", "container:beside", "starter", "true")
+    assert fails(engine, *joined) == "the container whose network beside has is gone"
     joined = ("run", "--network", "container:nobody", "starter", "true")
     assert fails(engine, *joined) == "no such container: nobody"
 
