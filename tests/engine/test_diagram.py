@@ -342,8 +342,8 @@ def test_a_host_without_networks(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--diagram=png"], "a diagram is text or svg, and has no --format"),
-        (["--diagram", "--format", "x"], "a diagram is text or svg, and has no --format"),
+        (["--diagram=png"], "a diagram is text or svg, not 'png'"),
+        (["--diagram", "--format", "x"], "a diagram has no --format; for a picture: --diagram=svg"),
         (["--diagram", "nowhere"], "network nowhere not found"),
         ([], "'minicontainer network inspect' requires at least 1 argument"),
     ],
