@@ -35,13 +35,13 @@ def enable(state: str) -> list[str]:
         if family not in guard:
             guard.append(family)
             if family == "ipv6":
-                before["advertised"] = _advertised("1")
+                before["advertised"] = [name for name in _adapters() if _advertised(name) == "1"]
             files.write_atomic(state, jsonio.dumps(before))  # first, or a kill leaves a router
         try:
             if family == "ipv6":
                 # A host that forwards forgets the routers that advertise themselves, its own way
                 # out, unless accept_ra is 2 (Linux, networking/ip-sysctl.rst).
-                _accept(_advertised("1"), "2")
+                _change_advertised("1", "2", _adapters())
             _write(path, "1")
         except OSError as error:
             raise EngineError(
@@ -66,22 +66,27 @@ def restore(state: str) -> None:
     for family in before["guard"]:
         if os.path.exists(f"{_SETTINGS}/{_SWITCHES[family]}"):
             _write(f"{_SETTINGS}/{_SWITCHES[family]}", "0")
-    _accept([name for name in _advertised("2") if name in before["advertised"]], "1")
+    _change_advertised("2", "1", before["advertised"])
     os.unlink(state)
 
 
-def _advertised(value: str) -> list[str]:
-    """The adapters, `all` and `default` among them, whose accept_ra has this value."""
+def _adapters() -> list[str]:
+    """Those that speak IPv6, `all` and `default` among them."""
+    return os.listdir(_ADAPTERS) if os.path.isdir(_ADAPTERS) else []
+
+
+def _advertised(name: str) -> str:
+    """An adapter's accept_ra; "" for one that has gone."""
     try:
-        names = os.listdir(_ADAPTERS)
-    except FileNotFoundError:
-        return []
-    return [name for name in names if _read(f"{_ADAPTERS}/{name}/accept_ra") == value]
+        return _read(f"{_ADAPTERS}/{name}/accept_ra")
+    except OSError:
+        return ""
 
 
-def _accept(names: list[str], value: str) -> None:
+def _change_advertised(before: str, after: str, names: list[str]) -> None:
     for name in names:
-        _write(f"{_ADAPTERS}/{name}/accept_ra", value)
+        if _advertised(name) == before:
+            _write(f"{_ADAPTERS}/{name}/accept_ra", after)
 
 
 def _read(path: str) -> str:
