@@ -54,9 +54,15 @@ def place() -> Iterator[Path]:
     with open("/proc/self/mountinfo") as table:
         points = [line.split()[4] for line in table]
     for point in reversed(points):
-        if point.startswith(f"{directory}/"):  # podman keeps its store mounted on itself
+        if point.startswith(f"{directory}/"):  # podman's store
             subprocess.run(["umount", "--lazy", point], check=True)
     shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def not_ours(place: Path) -> tuple[str, ...]:
+    """Podman keeps its store mounted on itself, and unmounts it now and then."""
+    return (f"{place}/podman", f"{place}/podman-load")
 
 
 @pytest.fixture(scope="session")
