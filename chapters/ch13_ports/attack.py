@@ -89,9 +89,9 @@ def call_past_the_binding(ground: Ground) -> bool:
         public.bind((HOST, PORT))
         public.settimeout(patience.seconds(10))
         # No router would bring a packet for 127.0.0.1. A neighbour needs none.
+        there = hardware(socket.inet_aton(HOST))
         for address in (LOCALHOST, HOST):
             packet = datagram(socket.inet_aton(MACHINE), socket.inet_aton(address))
-            there = hardware(socket.inet_aton(HOST))
             caller.sendto(packet, ("eth0", IPV4, 0, 0, there))
         # What was sent last is there, so what was sent first is, or never will be.
         public.recv(100)
